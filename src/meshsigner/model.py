@@ -1,0 +1,308 @@
+"""The words of the service: what travels between its stages.
+
+Values only, each valid once it exists; no stage changes one. Who makes and
+who reads a value stands in its docstring, in the order of a request's way.
+Times are UTC-aware `datetime`s, lifetimes `timedelta`s.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from cryptography import x509
+
+from meshsigner.spiffe import WorkloadId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """What a caller showed, untrusted; made by `rpc`, read by `authn`.
+
+    Attributes:
+        bearer_token: The first `authorization` value with the exact prefix
+            `Bearer `, without it; None when there is none.
+        cluster_id: The `clusterid` header; empty when absent or sent more than
+            once, as istiod reads it.
+        impersonated_identity: Metadata key `ImpersonatedIdentity`, empty when absent.
+        cert_signer: Metadata key `CertSigner`, empty when absent.
+        peer: The client's address as gRPC names it.
+        secure: True when the transport is TLS.
+    """
+
+    bearer_token: str | None
+    cluster_id: str = ""
+    impersonated_identity: str = ""
+    cert_signer: str = ""
+    peer: str = ""
+    secure: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Ask:
+    """One call as it came off the wire; made by `rpc`, consumed by `issuance`.
+
+    Attributes:
+        credentials: What the caller showed.
+        csr_pem: The CSR, size already bounded, otherwise untouched.
+        asked_lifetime: Wish of the caller; None asks for the default.
+        deadline_s: Nobody waits longer, in seconds of the event loop's clock.
+        line: Fields of the call's one log line; each stage adds what it learnt.
+    """
+
+    credentials: Credentials
+    csr_pem: bytes
+    asked_lifetime: timedelta | None
+    deadline_s: float
+    line: dict[str, object]
+
+
+class AuthMethod(StrEnum):
+    """How a caller was proven."""
+
+    TOKEN_REVIEW = "token_review"
+    JWT = "jwt"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """A proven caller; made by `authn` alone, from a verified credential alone.
+
+    Attributes:
+        identity: Who this is.
+        cluster: Id of the configured cluster that vouches for it.
+        auth_method: How it was proven.
+        credential_id: The token's `jti`, empty when it has none.
+        pod_name: The pod that the token is bound to, empty when not bound.
+        pod_uid: That pod's UID.
+        node_name: The node of that pod, empty while unknown.
+    """
+
+    identity: WorkloadId
+    cluster: str
+    auth_method: AuthMethod
+    credential_id: str = ""
+    pod_name: str = ""
+    pod_uid: str = ""
+    node_name: str = ""
+
+
+class KeyAlgorithm(StrEnum):
+    """A kind of public key that a CSR may carry."""
+
+    RSA = "rsa"
+    P256 = "p256"
+    P384 = "p384"
+    ED25519 = "ed25519"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublicKey:
+    """A caller's public key; made by `csr`.
+
+    Attributes:
+        algorithm: Its kind.
+        bits: Modulus or field size in bits.
+        spki_der: SubjectPublicKeyInfo, canonical DER (RFC 5280 4.1.2.7).
+        sha256: Digest of `spki_der`.
+    """
+
+    algorithm: KeyAlgorithm
+    bits: int
+    spki_der: bytes
+    sha256: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateRequest:
+    """A CSR that was read and is signed by its own key; made by `csr`, read by `policy`.
+
+    Attributes:
+        public_key: All that will survive into the certificate.
+        uri_sans: URI names asked for, in order.
+        other_sans: How many names of other kinds were asked for.
+        wants_common_name: The subject holds a common name (its text is dropped).
+        csr_sha256: Digest of the request's DER.
+    """
+
+    public_key: PublicKey
+    uri_sans: tuple[str, ...]
+    other_sans: int
+    wants_common_name: bool
+    csr_sha256: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """The decision: what will be certified; made by `policy` alone.
+
+    Attributes:
+        identity: Becomes the one URI SAN.
+        common_name: Becomes the subject's CN; None leaves the subject empty.
+        not_before: First second of validity.
+        not_after: Last second of validity, never past the issuer's.
+        policy_generation: Which policy decided.
+    """
+
+    identity: WorkloadId
+    common_name: str | None
+    not_before: datetime
+    not_after: datetime
+    policy_generation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrustBundle:
+    """The mesh's trust anchors.
+
+    Attributes:
+        certificates: Every root, the active one first.
+        pem: The bundle as it is handed out: concatenated PEM, one newline at
+            the end of each.
+    """
+
+    certificates: tuple[x509.Certificate, ...]
+    pem: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Issuer:
+    """A CA certificate that signs leaves, with all that stands above it; made by `trust`.
+
+    Compared by object: a reload makes a new one, and what was derived from the
+    old one is forgotten with it.
+
+    Attributes:
+        certificate: The CA certificate.
+        intermediates: From the issuer of leaves towards the root, roots
+            excluded; the issuer itself comes first unless it is a root.
+        trust_bundle: What the chain ends in.
+        chain_pem: PEM of each intermediate: elements 1 to n-2 of an answer.
+        generation: Counts reloads.
+    """
+
+    certificate: x509.Certificate
+    intermediates: tuple[x509.Certificate, ...]
+    trust_bundle: TrustBundle
+    chain_pem: tuple[str, ...]
+    generation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """One certificate to be signed; made by `issuance`, read by signers and `verify`.
+
+    Attributes:
+        caller: Who asked.
+        request: What was asked.
+        terms: What was decided.
+        cert_signer: Which backend was asked for, empty for the default.
+        issuer: The issuer whose lifetime the terms respect.
+        peer: The client's address, for the record.
+    """
+
+    caller: Caller
+    request: CertificateRequest
+    terms: Terms
+    cert_signer: str
+    issuer: Issuer
+    peer: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chain:
+    """An answer: a leaf and what it chains to; made by `signing`, passed by `verify`.
+
+    Attributes:
+        leaf_der: The certificate.
+        issuer: What signed it, with intermediates and roots.
+        serial: The leaf's serial number.
+        backend: Name of the backend that signed.
+    """
+
+    leaf_der: bytes
+    issuer: Issuer
+    serial: int
+    backend: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """A row of the inventory: one issued certificate; made by `issuance`.
+
+    Attributes:
+        serial: Serial number, lower-case hex without leading zeros.
+        identity: SPIFFE ID in the certificate.
+        cluster: Cluster that vouched for the caller.
+        namespace: Namespace of the identity.
+        pod_name: Pod of the credential, empty when not bound.
+        pod_uid: That pod's UID.
+        node_name: That pod's node.
+        credential_id: The token's `jti`.
+        impersonator: SPIFFE ID of a caller that acted for the identity, else empty.
+        auth_method: How the caller was proven.
+        issuer: SHA-256 fingerprint of the issuer's certificate, hex.
+        backend: Which backend signed.
+        public_key_sha256: Digest of the SubjectPublicKeyInfo, hex.
+        csr_sha256: Digest of the CSR's DER, hex.
+        not_before: First second of validity.
+        not_after: Last second of validity.
+        policy_generation: Which policy decided.
+        client_address: Where the call came from.
+        issued_at: When it was signed.
+        delivered: False when the caller was known to be gone before the answer.
+        certificate_der: The certificate itself.
+    """
+
+    serial: str
+    identity: str
+    cluster: str
+    namespace: str
+    pod_name: str
+    pod_uid: str
+    node_name: str
+    credential_id: str
+    impersonator: str
+    auth_method: str
+    issuer: str
+    backend: str
+    public_key_sha256: str
+    csr_sha256: str
+    not_before: datetime
+    not_after: datetime
+    policy_generation: int
+    client_address: str
+    issued_at: datetime
+    delivered: bool
+    certificate_der: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """Whether one part can do its work; made by every adapter, shown by `admin`.
+
+    Attributes:
+        name: Which part, for example `issuer`, `inventory`, `authn/Kubernetes`.
+        ready: True when it can.
+        detail: In words: why not and what to do, or what is in use.
+    """
+
+    name: str
+    ready: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lifetimes:
+    """Rules for validity; part of the policy.
+
+    Attributes:
+        default: Given when a caller asks for none (istiod: 24 h).
+        maximum: The longest that is given (istiod: 90 days).
+        clamp: True shortens a longer wish to `maximum`, False refuses it.
+        backdate: How far NotBefore lies in the past (istiod: 2 minutes).
+    """
+
+    default: timedelta
+    maximum: timedelta
+    clamp: bool
+    backdate: timedelta
