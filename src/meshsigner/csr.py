@@ -1,0 +1,199 @@
+"""Reads a CSR: any bytes in, a checked value or `InvalidCsr` out.
+
+Decides whether bytes are one PKCS #10 request in canonical DER, signed by its
+own key, of a kind we know. What the request may ask for is `policy`'s to
+decide; only a request to become a CA is refused here, whoever asks. It is
+reached by callers with a valid credential only: X.509 parsers are a target.
+
+Source: RFC 2986; RFC 7468 (PEM); docs/standards.md 13, 28 to 32.
+"""
+
+import binascii
+import hashlib
+import re
+from collections.abc import Sequence
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import ObjectIdentifier, SignatureAlgorithmOID
+
+from meshsigner.errors import InvalidCsr
+from meshsigner.model import CertificateRequest, KeyAlgorithm, PublicKey
+
+MAX_CSR_BYTES = 16_384  # a PEM request with an RSA-4096 key has about 1,800
+MAX_RSA_BITS = 8_192  # what a stranger's signature check may cost us at most
+RSA_EXPONENT = 65_537  # the one that every client makes; 3 has a history of forgeries
+
+# istiod's own words, so that people find them in its documentation.
+NOT_PEM = "certificate signing request is not properly encoded"
+NOT_PARSABLE = "failed to parse X.509 certificate signing request"
+ASKS_FOR_CA = "unable to generate CA certificates"
+
+_PEM = re.compile(
+    rb"-----BEGIN CERTIFICATE REQUEST-----\r?\n([A-Za-z0-9+/=\r\n]+)"
+    rb"-----END CERTIFICATE REQUEST-----\s*",
+)
+_NEWLINES = b"\r\n"
+# Every text that names a subject by CN holds this OID's DER, so its absence
+# spares us the parsing of the name.
+_COMMON_NAME_DER = bytes.fromhex("0603550403")
+
+_ECDSA = {
+    SignatureAlgorithmOID.ECDSA_WITH_SHA256: ec.ECDSA(hashes.SHA256()),
+    SignatureAlgorithmOID.ECDSA_WITH_SHA384: ec.ECDSA(hashes.SHA384()),
+    SignatureAlgorithmOID.ECDSA_WITH_SHA512: ec.ECDSA(hashes.SHA512()),
+}
+_RSA = {
+    SignatureAlgorithmOID.RSA_WITH_SHA256: hashes.SHA256(),
+    SignatureAlgorithmOID.RSA_WITH_SHA384: hashes.SHA384(),
+    SignatureAlgorithmOID.RSA_WITH_SHA512: hashes.SHA512(),
+}
+_PKCS1V15 = padding.PKCS1v15()
+_CURVES = {"secp256r1": KeyAlgorithm.P256, "secp384r1": KeyAlgorithm.P384}
+
+# Whatever cryptography raises on malformed input; the fuzz tests hold it to that.
+_MALFORMED = (
+    ValueError,
+    TypeError,
+    OverflowError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+
+
+def parse_csr(csr_pem: bytes) -> CertificateRequest:
+    """Read one PEM request and check its signature.
+
+    Args:
+        csr_pem: Exactly one block, nothing before it, white space at most
+            behind it.
+
+    Returns:
+        The request's public key and the names it asks for.
+
+    Raises:
+        InvalidCsr: Anything else; the text is fixed and safe to tell.
+    """
+    der = _decode_pem(csr_pem)
+    try:
+        csr = x509.load_der_x509_csr(der)
+        key = csr.public_key()
+        public_key = _read_public_key(key)
+        _check_signature(csr, key)
+        extensions = csr.extensions
+        wants_common_name = _has_common_name(csr)
+    except _MALFORMED as cause:
+        raise InvalidCsr(NOT_PARSABLE) from cause
+    if public_key.spki_der not in csr.tbs_certrequest_bytes:
+        msg = "the public key is not in canonical form"
+        raise InvalidCsr(msg)
+    _refuse_ca(extensions)
+    names = _names(extensions)
+    uris = tuple(n.value for n in names if isinstance(n, x509.UniformResourceIdentifier))
+    return CertificateRequest(
+        public_key=public_key,
+        uri_sans=uris,
+        other_sans=len(names) - len(uris),
+        wants_common_name=wants_common_name,
+        csr_sha256=hashlib.sha256(der).digest(),
+    )
+
+
+def _decode_pem(csr_pem: bytes) -> bytes:
+    if len(csr_pem) > MAX_CSR_BYTES:
+        msg = f"certificate signing request is larger than {MAX_CSR_BYTES} bytes"
+        raise InvalidCsr(msg)
+    block = _PEM.fullmatch(csr_pem)
+    if block is None:
+        raise InvalidCsr(NOT_PEM)
+    try:
+        return binascii.a2b_base64(block[1].translate(None, _NEWLINES), strict_mode=True)
+    except binascii.Error as cause:
+        raise InvalidCsr(NOT_PEM) from cause
+
+
+def _read_public_key(key: object) -> PublicKey:
+    """Name a key's kind and take its canonical encoding.
+
+    Raises:
+        InvalidCsr: A kind, curve or exponent that no policy can allow.
+    """
+    match key:
+        case rsa.RSAPublicKey():
+            if key.key_size > MAX_RSA_BITS or key.public_numbers().e != RSA_EXPONENT:
+                msg = f"RSA keys need exponent {RSA_EXPONENT} and at most {MAX_RSA_BITS} bits"
+                raise InvalidCsr(msg)
+            algorithm, bits = KeyAlgorithm.RSA, key.key_size
+        case ec.EllipticCurvePublicKey() if key.curve.name in _CURVES:
+            algorithm, bits = _CURVES[key.curve.name], key.key_size
+        case ed25519.Ed25519PublicKey():
+            algorithm, bits = KeyAlgorithm.ED25519, 256
+        case _:
+            msg = "public keys must be RSA, P-256, P-384 or Ed25519"
+            raise InvalidCsr(msg)
+    spki_der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return PublicKey(
+        algorithm=algorithm,
+        bits=bits,
+        spki_der=spki_der,
+        sha256=hashlib.sha256(spki_der).digest(),
+    )
+
+
+def _check_signature(csr: x509.CertificateSigningRequest, key: object) -> None:
+    """Check proof of possession with the key that was already loaded.
+
+    `csr.is_signature_valid` would load it again, which costs more than an RSA
+    verification.
+
+    Raises:
+        InvalidCsr: Another's signature, or an algorithm that is weak, foreign
+            to the key, or unknown.
+    """
+    oid: ObjectIdentifier = csr.signature_algorithm_oid
+    signed = csr.tbs_certrequest_bytes
+    try:
+        match key:
+            case rsa.RSAPublicKey() if oid in _RSA:
+                key.verify(csr.signature, signed, _PKCS1V15, _RSA[oid])
+            case ec.EllipticCurvePublicKey() if oid in _ECDSA:
+                key.verify(csr.signature, signed, _ECDSA[oid])
+            case ed25519.Ed25519PublicKey() if oid == SignatureAlgorithmOID.ED25519:
+                key.verify(csr.signature, signed)
+            case _:
+                msg = "the signature algorithm is not supported for this key"
+                raise InvalidCsr(msg)
+    except InvalidSignature as cause:
+        msg = "the signature does not match the public key"
+        raise InvalidCsr(msg) from cause
+
+
+def _has_common_name(csr: x509.CertificateSigningRequest) -> bool:
+    if _COMMON_NAME_DER not in csr.tbs_certrequest_bytes:
+        return False
+    return bool(csr.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME))
+
+
+def _refuse_ca(extensions: x509.Extensions) -> None:
+    """Refuse a request to become a CA: it is a mistake or an attack, never Istio's.
+
+    Source: istio security/pkg/pki/ra/common.go preSign.
+    """
+    for extension in extensions:
+        match extension.value:
+            case x509.BasicConstraints(ca=True):
+                raise InvalidCsr(ASKS_FOR_CA)
+            case x509.KeyUsage() as usage if usage.key_cert_sign or usage.crl_sign:
+                raise InvalidCsr(ASKS_FOR_CA)
+
+
+def _names(extensions: x509.Extensions) -> Sequence[x509.GeneralName]:
+    for extension in extensions:
+        if isinstance(extension.value, x509.SubjectAlternativeName):
+            return list(extension.value)
+    return ()
