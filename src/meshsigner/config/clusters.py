@@ -1,0 +1,181 @@
+"""Whom the server believes: the clusters, and how each proves its callers.
+
+Decides what a complete cluster is. Nothing is shared between clusters, so
+each names its own authenticators; the tokens themselves are judged by `authn`.
+"""
+
+from collections import Counter
+from datetime import timedelta
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, PositiveInt, model_validator
+
+from meshsigner.config.fields import FilePath, Section, TrustDomainName, duration_from, text_like
+from meshsigner.spiffe import MAX_NAMESPACE_BYTES
+
+ClusterId = Annotated[
+    str,
+    text_like(
+        r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?",
+        "a cluster id of letters, digits, dots, dashes and underscores, for example Kubernetes",
+    ),
+]
+Namespace = Annotated[
+    str,
+    text_like(
+        rf"(?=.{{1,{MAX_NAMESPACE_BYTES}}}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?",
+        "a Kubernetes namespace, for example bookinfo",
+    ),
+]
+Text = Annotated[str, text_like(r"[^\s]+", "text without blanks, at least one character")]
+HttpUrl = Annotated[
+    str,
+    text_like(
+        r"https://[^\s?#]+|http://(127\.0\.0\.1|\[::1\]|localhost)(:[0-9]+)?/[^\s?#]*",
+        "an https URL without query; http is for loopback alone",
+    ),
+]
+Audiences = Annotated[tuple[Text, ...], Field(min_length=1)]
+Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"]
+
+_AUDIENCES = (
+    "Audiences that a token may be made for. Default: istio-ca (Istio's global.sds.token.aud)."
+)
+
+
+class TokenReview(Section):
+    """Asks the cluster's API server about each token; notices deleted pods and accounts."""
+
+    type: Literal["token_review"] = Field(description="`token_review`.")
+    kubeconfig: FilePath | None = Field(
+        default=None,
+        description="How to reach the API server. Default: none, the pod's own service account "
+        "in the cluster where the server runs.",
+    )
+    audiences: Audiences = Field(default=("istio-ca",), description=_AUDIENCES)
+    cache: Annotated[timedelta, *duration_from("0s", "5m")] = Field(
+        default=timedelta(seconds=30),
+        description="How long an answer is believed, at most until the token expires: so long a "
+        "deleted pod's token still works. Default: 30s.",
+    )
+    max_in_flight: PositiveInt = Field(
+        default=32,
+        description="Reviews asked at once. Default: 32, well under an API server's own bound.",
+    )
+    timeout: Annotated[timedelta, *duration_from("100ms", "30s")] = Field(
+        default=timedelta(seconds=5),
+        description="Longest wait for one review. Default: 5s, half of limits.handling.",
+    )
+
+
+class Jwks(Section):
+    """Checks tokens against the cluster's public keys; asks no API server about a token."""
+
+    type: Literal["jwks"] = Field(description="`jwks`.")
+    issuer: Text = Field(
+        description="The `iss` of the cluster's tokens, exactly (kube-apiserver's "
+        "--service-account-issuer).",
+    )
+    audiences: Audiences = Field(default=("istio-ca",), description=_AUDIENCES)
+    jwks_file: FilePath | None = Field(
+        default=None,
+        description="Keys from a file, taken anew when it changes. Default: none; without "
+        "jwks_file and jwks_url the keys are found by OIDC discovery at the issuer.",
+    )
+    jwks_url: HttpUrl | None = Field(
+        default=None,
+        description="Keys from this URL; https, plain http on loopback only. Default: none.",
+    )
+    ca_file: FilePath | None = Field(
+        default=None,
+        description="PEM file with the roots for https. Default: none, the system's roots.",
+    )
+    token_file: FilePath | None = Field(
+        default=None,
+        description="File with a bearer token that the key endpoint asks for. Default: none.",
+    )
+    algorithms: frozenset[Algorithm] = Field(
+        default=frozenset({"RS256", "ES256", "ES384", "ES512"}),
+        min_length=1,
+        description="Signature algorithms that a token may use. Default: those that "
+        "kube-apiserver signs with.",
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.jwks_file is not None and self.jwks_url is not None:
+            msg = "jwks_file or jwks_url, not both"
+            raise ValueError(msg)
+        discovers = self.jwks_file is None and self.jwks_url is None
+        if discovers and not self.issuer.startswith(
+            ("https://", "http://127.0.0.1", "http://[::1]")
+        ):
+            msg = (
+                "an https issuer, or jwks_file or jwks_url: discovery asks the issuer for its keys"
+            )
+            raise ValueError(msg)
+        return self
+
+
+Authenticator = Annotated[TokenReview | Jwks, Field(discriminator="type")]
+
+
+class Cluster(Section):
+    """One cluster whose callers are served."""
+
+    id: ClusterId = Field(
+        description="What its clients send as `clusterid` (Istio's "
+        "global.multiCluster.clusterName, `Kubernetes` unless set).",
+    )
+    aliases: tuple[ClusterId, ...] = Field(
+        default=(),
+        description="Other ids that mean this cluster (istiod's --clusterAliases). Default: none.",
+    )
+    local: bool = Field(
+        default=False,
+        description="True: callers that send no cluster id belong here. At most one cluster. "
+        "Default: false.",
+    )
+    trust_domain: TrustDomainName | None = Field(
+        default=None,
+        description="Trust domain of its identities. Default: none, the server's own.",
+    )
+    namespaces: tuple[Namespace, ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="The only namespaces that it may speak for. Default: none, all of them.",
+    )
+    authenticators: tuple[Authenticator, ...] = Field(
+        default=(TokenReview(type="token_review"),),
+        min_length=1,
+        description="How its callers are proven, tried in this order. Default: token_review with "
+        "the pod's own service account.",
+    )
+
+
+def _distinct(clusters: tuple[Cluster, ...]) -> tuple[Cluster, ...]:
+    names = Counter(name for cluster in clusters for name in (cluster.id, *cluster.aliases))
+    problems = [
+        f"each id and alias once ({name!r} is there {n} times)"
+        for name, n in names.items()
+        if n > 1
+    ]
+    local = [cluster.id for cluster in clusters if cluster.local]
+    if len(local) > 1:
+        problems.append(f"at most one local cluster ({', '.join(local)} say they are)")
+    in_cluster = [
+        cluster.id
+        for cluster in clusters
+        if any(isinstance(a, TokenReview) and a.kubeconfig is None for a in cluster.authenticators)
+    ]
+    if len(in_cluster) > 1:
+        problems.append(
+            f"a kubeconfig for all but one token_review ({', '.join(in_cluster)} would all ask "
+            "the API server of the cluster where the server runs)",
+        )
+    if problems:
+        raise ValueError("; ".join(problems))
+    return clusters
+
+
+Clusters = Annotated[tuple[Cluster, ...], Field(min_length=1), AfterValidator(_distinct)]

@@ -1,0 +1,113 @@
+"""The whole configuration, as one checked value, and what may be found in it."""
+
+from typing import Any, get_args
+
+from pydantic import BaseModel, Field
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from meshsigner.config.clusters import Clusters
+from meshsigner.config.fields import TrustDomainName
+from meshsigner.config.sections import (
+    Admin,
+    InventorySqlite,
+    IssuerDirectory,
+    Limits,
+    Listen,
+    Logging,
+    PolicySection,
+)
+
+ENVIRONMENT_PREFIX = "MESHSIGNER_"
+LEVEL_SEPARATOR = "__"
+
+
+class _Environment(EnvSettingsSource):
+    """Reads the environment; a list or section that is no JSON is left as the text it is.
+
+    The check of the whole then reports it beside all other problems, where the
+    library would stop at the first.
+    """
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except ValueError:
+            return value
+
+
+class Config(BaseSettings):
+    """All settings of one server: a file's content, overruled by the environment."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid",
+        frozen=True,
+        validate_default=True,
+        env_prefix=ENVIRONMENT_PREFIX,
+        env_nested_delimiter=LEVEL_SEPARATOR,
+    )
+
+    trust_domain: TrustDomainName = Field(
+        description="Trust domain of the mesh (Istio's meshConfig.trustDomain); `@` stands for "
+        "`.` as in Istio.",
+    )
+    clusters: Clusters = Field(description="The clusters whose callers are served.")
+    issuer: IssuerDirectory = Field(description="The CA that signs.")
+    listen: Listen = Field(description="The port where workloads ask for certificates.")
+    inventory: InventorySqlite = Field(
+        default=InventorySqlite(),
+        description="Where issued certificates are written down.",
+    )
+    admin: Admin = Field(default=Admin(), description="The port for probes and metrics.")
+    policy: PolicySection = Field(
+        default=PolicySection(),
+        description="What an identified caller may have.",
+    )
+    limits: Limits = Field(default=Limits(), description="Bounds that protect the server.")
+    logging: Logging = Field(default=Logging(), description="What is written to standard error.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - replaced by _Environment
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - no .env file is read
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - secrets are paths
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Let the environment win over what the file says."""
+        return _Environment(settings_cls), init_settings
+
+
+def sections_in(annotation: object) -> list[type[BaseModel]]:
+    """List the sections that a field of this type may hold."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [section for part in get_args(annotation) for section in sections_in(part)]
+
+
+def tag_of(section: type[BaseModel]) -> str | None:
+    """Return the value of `type` that chooses this section, None when nothing does."""
+    field = section.model_fields.get("type")
+    return str(get_args(field.annotation)[0]) if field is not None else None
+
+
+def sections_at(location: tuple[int | str, ...]) -> list[type[BaseModel]]:
+    """List the sections that may stand at a place, as pydantic names places."""
+    found: list[type[BaseModel]] = [Config]
+    for part in location:
+        if isinstance(part, int):
+            continue
+        tagged = [section for section in found if tag_of(section) == part]
+        found = tagged or [
+            inner
+            for section in found
+            if part in section.model_fields
+            for inner in sections_in(section.model_fields[part].annotation)
+        ]
+    return found

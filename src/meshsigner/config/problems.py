@@ -1,0 +1,142 @@
+"""Puts what is wrong with a configuration into words.
+
+Turns pydantic's findings into sentences that say where, what was found, what
+was expected and what to do. A value that looks like a secret is not repeated.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from meshsigner.config.model import ENVIRONMENT_PREFIX, LEVEL_SEPARATOR, sections_at, tag_of
+from meshsigner.config.source import Source
+
+Location = tuple[int | str, ...]
+
+_SHOWN_CHARACTERS = 60
+_SECRET_MARKS = ("-----BEGIN", "eyJ")
+
+
+def describe(error: ValidationError, source: Source) -> list[str]:
+    """Write one sentence for each finding, in the order of the settings.
+
+    Args:
+        error: What pydantic found.
+        source: The file that was read, to name its lines.
+    """
+    return [
+        _sentence(found, source) for found in error.errors(include_url=False) if not _is_echo(found)
+    ]
+
+
+def _is_echo(found: ErrorDetails) -> bool:
+    """Tell a list that counts as empty only because all of its members are wrong."""
+    return found["type"] == "too_short" and bool(found["input"])
+
+
+def _sentence(found: ErrorDetails, source: Source) -> str:
+    place = _without_tags(found["loc"])
+    where = f"{render_place(place)} ({_origin(place, source)})"
+    words = _WORDS.get(found["type"], _wrong_value)
+    return f"{where}: {words(found)}"
+
+
+def render_place(place: Location) -> str:
+    """Write a place as people do, `clusters[0].id`."""
+    text = ""
+    for part in place:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return text.removeprefix(".") or "the whole file"
+
+
+def _without_tags(location: Location) -> Location:
+    """Leave out the values of `type` that pydantic puts into a place."""
+    place: list[int | str] = []
+    for i, part in enumerate(location):
+        here = sections_at(location[:i])
+        is_tag = any(tag_of(s) == part for s in here) and not any(
+            part in s.model_fields for s in here
+        )
+        if not is_tag:
+            place.append(part)
+    return tuple(place)
+
+
+def _origin(place: Location, source: Source) -> str:
+    for end in range(len(place), 0, -1):
+        name = ENVIRONMENT_PREFIX + LEVEL_SEPARATOR.join(str(part).upper() for part in place[:end])
+        if name in os.environ:
+            return f"environment variable {name}"
+    return source.line_of(place)
+
+
+def render_found(value: object) -> str:
+    """Show a value in a problem, shortened, and not at all if it looks like a secret."""
+    text = repr(value)
+    if any(mark in text for mark in _SECRET_MARKS):
+        return "something that looks like a secret"
+    return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 3] + "..."
+
+
+def _missing(found: ErrorDetails) -> str:
+    *parent, name = found["loc"]
+    descriptions = [
+        section.model_fields[name].description
+        for section in sections_at(tuple(parent))
+        if isinstance(name, str) and name in section.model_fields
+    ]
+    meaning = f" ({descriptions[0]})" if descriptions and descriptions[0] else ""
+    return f"not set; it has no default{meaning}; add it"
+
+
+def _unknown(found: ErrorDetails) -> str:
+    *parent, name = found["loc"]
+    known = sorted({key for s in sections_at(tuple(parent)) for key in s.model_fields})
+    close = get_close_matches(str(name), known, n=1)
+    advice = f"did you mean {close[0]}?" if close else "remove it"
+    return f"unknown key; expected one of {', '.join(known)}; {advice}"
+
+
+def _unknown_type(found: ErrorDetails) -> str:
+    allowed = " or ".join(str(tag_of(section)) for section in sections_at(found["loc"]))
+    given = found["input"].get("type") if isinstance(found["input"], Mapping) else found["input"]
+    return f"found type {render_found(given)}; expected type {allowed}; choose one"
+
+
+def _wrong_value(found: ErrorDetails) -> str:
+    return f"found {render_found(found['input'])}; expected {_expected(found)}; correct it"
+
+
+def _expected(found: ErrorDetails) -> str:
+    context: Mapping[str, Any] = found.get("ctx", {})
+    match found["type"]:
+        case "value_error":
+            return str(context["error"])
+        case "too_short":
+            return "at least one"
+        case "bool_parsing" | "bool_type":
+            return "true or false"
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return "keys with values"
+        case "tuple_type" | "list_type" | "frozen_set_type" | "set_type":
+            return "a list"
+    return found["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+
+
+def _broken_rule(found: ErrorDetails) -> str:
+    if isinstance(found["input"], Mapping | list | tuple):
+        return f"expected {_expected(found)}; change one of them"
+    return _wrong_value(found)
+
+
+_WORDS: Mapping[str, Callable[[ErrorDetails], str]] = {
+    "missing": _missing,
+    "extra_forbidden": _unknown,
+    "union_tag_invalid": _unknown_type,
+    "union_tag_not_found": _unknown_type,
+    "value_error": _broken_rule,
+}

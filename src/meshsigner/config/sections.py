@@ -1,0 +1,291 @@
+"""What the process itself is told: where it listens, who signs, what is allowed, how much.
+
+Every field says its unit and where its default comes from; docs/config.md is
+made from these descriptions. Whom the server believes is in `clusters`.
+"""
+
+from datetime import timedelta
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, PositiveInt, model_validator
+
+from meshsigner.config.fields import (
+    Address,
+    FilePath,
+    ListenAddress,
+    Section,
+    Size,
+    duration_from,
+    render_duration,
+    text_like,
+)
+
+_DAY = timedelta(days=1)
+_BACKDATES_IN_A_LIFETIME = 10
+
+Lifetime = Annotated[timedelta, *duration_from("1m", "3650d")]
+Wait = Annotated[timedelta, *duration_from("10ms", "1h")]
+
+DnsName = Annotated[
+    str,
+    text_like(
+        r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*",
+        "a DNS name in lower case, for example meshsigner.meshsigner.svc",
+    ),
+]
+
+
+class TlsFiles(Section):
+    """A serving certificate from files, taken anew when they change."""
+
+    type: Literal["files"] = Field(description="`files`.")
+    certificate: FilePath = Field(
+        description="PEM file: the serving certificate, then its intermediates. It must name "
+        "the host that clients dial (Istio: the host of caAddress).",
+    )
+    key: FilePath = Field(description="PEM file with its private key.")
+
+
+class TlsIssuer(Section):
+    """A serving certificate that the server issues to itself under its own CA, and renews."""
+
+    type: Literal["issuer"] = Field(description="`issuer`.")
+    dns_names: tuple[DnsName, ...] = Field(
+        min_length=1,
+        description="Names that clients dial (Istio: the host of caAddress), for example "
+        "meshsigner.meshsigner.svc.",
+    )
+    ip_addresses: tuple[IPv4Address | IPv6Address, ...] = Field(
+        default=(),
+        description="IP addresses that clients dial. Default: none, for Istio dials a name.",
+    )
+    lifetime: Lifetime = Field(
+        default=_DAY,
+        description="How long one lasts; it is renewed at half of it. Default: 24h, as a "
+        "workload's certificate (istiod's DEFAULT_WORKLOAD_CERT_TTL).",
+    )
+
+
+class Listen(Section):
+    """The port where workloads ask for certificates."""
+
+    address: ListenAddress = Field(
+        default=Address("0.0.0.0", 15012),  # noqa: S104 - pods are reached on all interfaces
+        description="host:port. Default: istiod's secure gRPC port on every IPv4 interface.",
+    )
+    tls: TlsFiles | TlsIssuer = Field(
+        discriminator="type",
+        description="Where the serving certificate comes from: `files` or `issuer`.",
+    )
+
+
+class Admin(Section):
+    """The port for probes and metrics; plain HTTP, no secrets on it."""
+
+    address: ListenAddress = Field(
+        default=Address("0.0.0.0", 15014),  # noqa: S104 - the kubelet probes the pod's address
+        description="host:port. Default: istiod's monitoring port on every IPv4 interface.",
+    )
+
+
+class IssuerDirectory(Section):
+    """A CA from a directory in Istio's `cacerts` layout, taken anew when it changes."""
+
+    type: Literal["directory"] = Field(
+        default="directory",
+        description="Default: directory, the only kind so far.",
+    )
+    path: FilePath = Field(
+        description="Directory with ca-cert.pem, ca-key.pem, cert-chain.pem and root-cert.pem, "
+        "or tls.crt, tls.key and ca.crt, as Istio's secret `cacerts` holds them.",
+    )
+
+
+class PolicySection(Section):
+    """What an identified caller may have."""
+
+    default_lifetime: Lifetime = Field(
+        default=_DAY,
+        description="Given when a caller asks for none. Default: 24h (istiod's "
+        "DEFAULT_WORKLOAD_CERT_TTL).",
+    )
+    maximum_lifetime: Lifetime = Field(
+        default=timedelta(days=90),
+        description="The longest that is given. Default: 90d (istiod's MAX_WORKLOAD_CERT_TTL).",
+    )
+    over_maximum: Literal["reject", "clamp"] | None = Field(
+        default=None,
+        description="What a longer wish gets: `reject` (istiod) or `clamp` (istio-csr). "
+        "Default: reject; clamp when the maximum is under 24h, which every Istio client asks for.",
+    )
+    backdate: Annotated[timedelta, *duration_from("0s", "1h")] = Field(
+        default=timedelta(minutes=2),
+        description="How far NotBefore lies in the past, for clocks that differ. Both lifetimes "
+        "must be at least 10 times this: ztunnel renews at half of the validity and would "
+        "renew in a loop. Default: 2m (istiod's ClockSkewGracePeriod).",
+    )
+    key_algorithms: frozenset[Literal["rsa", "p256", "p384", "ed25519"]] = Field(
+        default=frozenset({"rsa", "p256", "p384"}),
+        min_length=1,
+        description="Kinds of public key that a CSR may carry. Default: those that Istio's "
+        "clients can make.",
+    )
+    min_rsa_bits: int = Field(
+        default=2048,
+        ge=2048,
+        le=16_384,
+        description="Shortest RSA modulus, bits. Default: 2048 (the least istio-agent makes).",
+    )
+    max_rsa_bits: int = Field(
+        default=4096,
+        ge=2048,
+        le=16_384,
+        description="Longest RSA modulus, bits. Default: 4096 (longer ones cost the verifier).",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        problems = [*self._lifetime_problems()]
+        if self.min_rsa_bits > self.max_rsa_bits:
+            problems.append("min_rsa_bits at most max_rsa_bits")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _lifetime_problems(self) -> list[str]:
+        least = self.backdate * _BACKDATES_IN_A_LIFETIME
+        found = [
+            f"{name} at least 10 times backdate, so {render_duration(least)} or more "
+            f"(it is {render_duration(lifetime)})"
+            for name, lifetime in (
+                ("default_lifetime", self.default_lifetime),
+                ("maximum_lifetime", self.maximum_lifetime),
+            )
+            if lifetime < least
+        ]
+        if self.default_lifetime > self.maximum_lifetime:
+            found.append(
+                f"default_lifetime ({render_duration(self.default_lifetime)}) at most "
+                f"maximum_lifetime ({render_duration(self.maximum_lifetime)})",
+            )
+        return found
+
+    @property
+    def clamps(self) -> bool:
+        """Whether a wish over the maximum is shortened instead of refused."""
+        if self.over_maximum is None:
+            return self.maximum_lifetime < _DAY
+        return self.over_maximum == "clamp"
+
+
+class InventorySqlite(Section):
+    """Issued certificates in one SQLite file."""
+
+    type: Literal["sqlite"] = Field(
+        default="sqlite",
+        description="Default: sqlite, the only kind so far.",
+    )
+    path: FilePath = Field(
+        default=Path("/var/lib/meshsigner/inventory.db"),
+        description="Database file; its directory must be writable. Default: "
+        "/var/lib/meshsigner/inventory.db (variable state, Filesystem Hierarchy Standard 5.8).",
+    )
+    synchronous: Literal["full", "normal"] = Field(
+        default="full",
+        description="`full`: a certificate leaves only when its row survives a power cut. "
+        "`normal`: it may be lost then. Default: full (no certificate without a record).",
+    )
+    retention: Annotated[timedelta, *duration_from("0s", "36500d")] = Field(
+        default=timedelta(days=90),
+        description="How long a row is kept after its certificate expired. Default: 90d.",
+    )
+    max_bytes: Size = Field(
+        default=Size(10 * 1024**3),
+        ge=1024**2,
+        description="Size bound of the database; at it, certificates are withheld and readiness "
+        "says so. Default: 10GiB, some 5 million rows.",
+    )
+
+
+class Limits(Section):
+    """Bounds that protect the server from its callers."""
+
+    handling: Wait = Field(
+        default=timedelta(seconds=10),
+        description="Longest time for one request; then UNAVAILABLE. Default: 10s, for Istio's "
+        "clients set no deadline.",
+    )
+    handshake: Wait = Field(
+        default=timedelta(seconds=10),
+        description="Longest TLS handshake. Default: 10s.",
+    )
+    drain: Wait = Field(
+        default=timedelta(seconds=10),
+        description="Grace for requests in flight at SIGTERM. Default: 10s, under the 30s of "
+        "Kubernetes' terminationGracePeriodSeconds.",
+    )
+    csr_bytes: Size = Field(
+        default=Size(16 * 1024),
+        ge=1024,
+        description="Largest CSR, PEM. Default: 16KiB (an RSA-4096 CSR is under 2KiB).",
+    )
+    message_bytes: Size = Field(
+        default=Size(64 * 1024),
+        ge=4096,
+        description="Largest gRPC message; the transport refuses a larger one. Default: 64KiB.",
+    )
+    metadata_soft_bytes: Size = Field(
+        default=Size(16 * 1024),
+        ge=4096,
+        description="From this size on some requests' metadata are refused. Default: 16KiB, for a "
+        "token has at most 8KiB.",
+    )
+    metadata_hard_bytes: Size = Field(
+        default=Size(32 * 1024),
+        ge=4096,
+        description="From this size on all are refused. Default: 32KiB.",
+    )
+    streams_per_connection: PositiveInt = Field(
+        default=100,
+        description="Concurrent HTTP/2 streams of one connection. Default: 100 (RFC 9113 6.5.2 "
+        "recommends no less).",
+    )
+    connections: PositiveInt = Field(
+        default=10_000,
+        description="Connections at once. Default: 10000, for sidecars hold theirs idle.",
+    )
+    calls_in_flight: PositiveInt = Field(
+        default=4096,
+        description="Calls that are being handled at once, all connections. Default: 4096.",
+    )
+    parked: PositiveInt = Field(
+        default=1024,
+        description="Requests that wait for a key or a review at once. Default: 1024.",
+    )
+    queue_total: PositiveInt = Field(
+        default=4096,
+        description="Orders waiting for a signature. Default: 4096, some 2s of signing on a core.",
+    )
+    queue_per_namespace: PositiveInt = Field(
+        default=2048,
+        description="Of these, of one namespace. Default: 2048.",
+    )
+    queue_per_caller: PositiveInt = Field(
+        default=512,
+        description="Of these, of one caller. Default: 512.",
+    )
+
+
+class Logging(Section):
+    """What is written to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info",
+        description="Least important line that is written. Default: info, one line a request.",
+    )
+    format: Literal["json", "console"] = Field(
+        default="json",
+        description="`json`: an object a line; `console`: for people. Default: json.",
+    )
