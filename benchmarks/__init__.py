@@ -1,0 +1,1 @@
+"""What meshsigner costs and how fast it is: load driver, micro servers and scenarios."""

@@ -1,0 +1,107 @@
+"""The benchmarks' command line: `python -m benchmarks SCENARIO`."""
+
+import json
+import sys
+from itertools import count
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from benchmarks.load.driver import OnProgress
+from benchmarks.load.report import save
+from benchmarks.scenarios import one_core, one_core_report
+from benchmarks.scenarios.material import OnStage, Plan
+from benchmarks.scenarios.servers import ServerFailedError
+
+_STEPS_A_MOVE: Final = 64
+
+app = typer.Typer(
+    help="Measure meshsigner. Every scenario starts the servers it needs, on loopback only.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+
+
+@app.callback()
+def benchmarks() -> None:
+    """Measure meshsigner. Every scenario starts the servers it needs, on loopback only."""
+
+
+@app.command(
+    "one-core",
+    epilog="Example: python -m benchmarks one-core --rounds 7 --calls 3000 --json",
+)
+def one_core_command(
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of each kind of call.")] = 7,
+    calls: Annotated[int, typer.Option(min=1, help="Calls of each kind in a round.")] = 3000,
+    lone: Annotated[int, typer.Option(min=1, help="Calls with nothing else under way.")] = 300,
+    results: Annotated[Path, typer.Option(help="Where results go.")] = Path("bench-results"),
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+) -> None:
+    """Server CPU per certificate in empty calls, lone latency, memory, start.
+
+    Exits with 1 if any caller got a refusal or another's certificate, with 2 if a server
+    failed to start. A missed goal is a result, not a failure.
+    """
+    plan = Plan(rounds=rounds, calls=calls, warm_up=max(calls // 4, 1), lone=lone)
+    console = Console(stderr=True)
+    with _progress(console) as progress:
+        try:
+            measured = one_core.run(plan, results / "work", results / "cache", _stages(progress))
+        except ServerFailedError as error:
+            console.print(f"[red]{error}[/red]")
+            raise typer.Exit(2) from error
+    data = one_core_report.as_data(measured)
+    file = save(results, "one-core", data)
+    _show(measured, data, file, as_json=as_json)
+    if data["faults"]:
+        raise typer.Exit(1)
+
+
+def _show(measured: one_core.Results, data: dict[str, Any], file: Path, *, as_json: bool) -> None:
+    if as_json:
+        json.dump(data, sys.stdout, indent=2)
+        print()
+        return
+    console = Console()
+    console.print(one_core_report.verdict_table(measured))
+    console.print(one_core_report.cost_table(measured))
+    for fault in one_core_report.faults(measured):
+        console.print(f"[red]{fault}[/red]")
+    console.print(f"everything measured: {file}")
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description:<20}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        refresh_per_second=4,
+    )
+
+
+def _stages(progress: Progress) -> OnStage:
+    """Return what shows stages as bars; it moves a bar seldom, for the driver's sake."""
+
+    def begin(name: str, size: int) -> OnProgress:
+        task = progress.add_task(name, total=size)
+        numbers = count(1)
+
+        def step() -> None:
+            number = next(numbers)
+            if number % _STEPS_A_MOVE == 0 or number == size:
+                progress.update(task, completed=number)
+
+        return step
+
+    return begin
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m benchmarks")

@@ -1,0 +1,134 @@
+"""Sends calls over connections, in closed or open loop, and keeps the books.
+
+It leaves the bytes to client.py, the schedule to arrivals.py and the judgement of
+what came back to audit.py.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import cycle
+from typing import Final
+
+from benchmarks.load.arrivals import NS_PER_S
+from benchmarks.load.calls import NO_ANSWER, Answer, Call, Outcome, Sender
+
+OnProgress = Callable[[], None]
+
+_SPIN_NS: Final = 1_500_000
+"""The event loop's timers are good to a millisecond: the last bit is spun away."""
+
+
+class Book:
+    """What is under way and what has come back in one run.
+
+    Args:
+        expected: How many calls the run consists of.
+        on_progress: Called after each answer.
+    """
+
+    def __init__(self, expected: int, on_progress: OnProgress) -> None:
+        self.outcomes: list[Outcome] = []
+        self._open: dict[int, tuple[Call, int]] = {}
+        self._sent = 0
+        self._expected = expected
+        self._on_progress = on_progress
+        self._complete = asyncio.Event()
+        if not expected:
+            self._complete.set()
+
+    def launch(
+        self, connection: Sender, call: Call, planned_ns: int, then: OnProgress | None = None
+    ) -> None:
+        """Send a call and note its outcome when it comes; then call `then`."""
+        number, self._sent = self._sent, self._sent + 1
+        self._open[number] = (call, planned_ns)
+        connection.send(call, partial(self._note, number, then))
+
+    async def close(self, timeout_s: float) -> list[Outcome]:
+        """Return all outcomes; a call without answer after `timeout_s` is NO_ANSWER."""
+        try:
+            await asyncio.wait_for(self._complete.wait(), timeout_s)
+        except TimeoutError:
+            now_ns = time.perf_counter_ns()
+            lost = Answer(status=NO_ANSWER, message="no answer in time", body=b"", at_ns=now_ns)
+            for number in list(self._open):
+                self._note(number, None, lost)
+        return self.outcomes
+
+    def _note(self, number: int, then: OnProgress | None, answer: Answer) -> None:
+        entry = self._open.pop(number, None)
+        if entry is None:
+            return
+        call, planned_ns = entry
+        self.outcomes.append(Outcome(call=call, planned_ns=planned_ns, answer=answer))
+        if len(self.outcomes) == self._expected:
+            self._complete.set()
+        self._on_progress()
+        if then is not None:
+            then()
+
+
+def ignore_progress() -> None:
+    """Take no notice."""
+
+
+async def run_closed(
+    connections: Sequence[Sender],
+    calls: Sequence[Call],
+    *,
+    in_flight: int,
+    timeout_s: float,
+    on_progress: OnProgress = ignore_progress,
+) -> list[Outcome]:
+    """Keep `in_flight` calls under way, spread over the connections, until all are done."""
+    book = Book(len(calls), on_progress)
+    source = iter(calls)
+
+    def launch_next(connection: Sender) -> None:
+        call = next(source, None)
+        if call is not None:
+            again = partial(launch_next, connection)
+            book.launch(connection, call, time.perf_counter_ns(), again)
+
+    for _, connection in zip(range(in_flight), cycle(connections), strict=False):
+        launch_next(connection)
+    return await book.close(timeout_s)
+
+
+async def run_open(
+    connections: Sequence[Sender],
+    calls: Sequence[Call],
+    offsets_ns: Iterable[int],
+    *,
+    timeout_s: float,
+    on_progress: OnProgress = ignore_progress,
+) -> list[Outcome]:
+    """Send each call at its planned offset from now, whatever became of those before."""
+    book = Book(len(calls), on_progress)
+    start_ns = time.perf_counter_ns()
+    for call, offset_ns, connection in zip(calls, offsets_ns, cycle(connections), strict=False):
+        planned_ns = start_ns + offset_ns
+        await _sleep_until(planned_ns)
+        book.launch(connection, call, planned_ns)
+    return await book.close(timeout_s)
+
+
+async def run_lone(
+    connection: Sender, calls: Sequence[Call], *, pause_s: float, timeout_s: float
+) -> list[Outcome]:
+    """Send one call at a time, with a pause after each answer that lets the server rest."""
+    outcomes: list[Outcome] = []
+    for call in calls:
+        book = Book(1, ignore_progress)
+        book.launch(connection, call, time.perf_counter_ns())
+        outcomes += await book.close(timeout_s)
+        await asyncio.sleep(pause_s)
+    return outcomes
+
+
+async def _sleep_until(at_ns: int) -> None:
+    while (left_ns := at_ns - time.perf_counter_ns()) > 0:
+        coarse_ns = max(left_ns - _SPIN_NS, 0)
+        await asyncio.sleep(coarse_ns / NS_PER_S)

@@ -1,0 +1,1 @@
+"""Servers and pieces measured alone, as units for the scenarios."""

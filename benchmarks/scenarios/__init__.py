@@ -1,0 +1,1 @@
+"""Measurements with a name: which servers, which load, which figures."""
