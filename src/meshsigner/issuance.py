@@ -1,0 +1,383 @@
+"""The order of work: from what a caller sent to a recorded certificate.
+
+`Issuance.issue` is gather and wait. `Issuance._turn` is the way, one line a
+stage: identify, parse, impersonation, authorize, queue, sign, check, record.
+Each stage goes over all members before the next begins; whoever must wait for
+something leaves the turn and rejoins. What a stage decides is not written
+here, but in the module of its name.
+
+Source: docs/ARCHITECTURE.md, "A request's way".
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from meshsigner.batch import Gather, GatherLimits
+from meshsigner.csr import parse_csr
+from meshsigner.errors import (
+    BackendUnavailable,
+    DeadlinePassed,
+    ImpersonationRefused,
+    MeshsignerError,
+    NotReady,
+    Overloaded,
+    RecordFailed,
+    WrongCertificate,
+)
+from meshsigner.model import (
+    Ask,
+    Caller,
+    CertificateRequest,
+    Chain,
+    Health,
+    Order,
+)
+from meshsigner.observe.metrics import Metrics
+from meshsigner.orders import OrderQueue, QueueLimits, Seen, Ticket, order_key
+from meshsigner.parking import Parking
+from meshsigner.policy import Policy, authorize
+from meshsigner.ports import Authenticator, LocalSigner, Parked
+from meshsigner.recorder import Recorder, make_record
+from meshsigner.verify import check_issued
+
+_SWEEP_S = 0.25  # how late a caller may learn that its time is over
+_SIGN_STEP = 16  # orders signed between two looks at the clock
+_BOOKKEEPING_BYTES = 1_024  # what a waiting call holds beside its CSR and token
+_MAX_LOGGED = 256  # characters of a stranger's text in a log line
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuanceLimits:
+    """Bounds of the way.
+
+    Attributes:
+        gather: Of what waits for a turn.
+        queue: Of what waits for the signer.
+        parked: Most calls that wait for a key set or a token review.
+        slice_s: How long a turn works before the sockets get a look, seconds.
+    """
+
+    gather: GatherLimits = field(default_factory=GatherLimits)
+    queue: QueueLimits = field(default_factory=QueueLimits)
+    parked: int = 2_000
+    slice_s: float = 0.02
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Member:
+    """A call on its way; each stage fills in what it found."""
+
+    ask: Ask
+    answer: asyncio.Future[Chain]
+    size_bytes: int
+    rejoined: bool = False
+    caller: Caller = field(init=False)
+    request: CertificateRequest = field(init=False)
+    order: Order = field(init=False)
+
+    def fail(self, error: BaseException) -> None:
+        """Answer with an error, unless the caller has an answer or is gone."""
+        if not self.answer.done():
+            self.ask.line["cause"] = str(error)
+            self.answer.set_exception(error)
+
+
+class Issuance:
+    """Takes calls, answers each with its own checked and recorded certificate.
+
+    Args:
+        authenticator: Proves callers.
+        signer: Signs orders.
+        recorder: Writes certificates down.
+        policy: Returns the rules in force.
+        metrics: Counts turns.
+        clock: Returns the time, UTC.
+        limits: Bounds.
+    """
+
+    def __init__(
+        self,
+        *,
+        authenticator: Authenticator,
+        signer: LocalSigner,
+        recorder: Recorder,
+        policy: Callable[[], Policy],
+        metrics: Metrics,
+        clock: Callable[[], datetime],
+        limits: IssuanceLimits | None = None,
+    ) -> None:
+        self._authenticator = authenticator
+        self._signer = signer
+        self._recorder = recorder
+        self._policy = policy
+        self._metrics = metrics
+        self._clock = clock
+        self._limits = limits or IssuanceLimits()
+        self._gather = Gather[_Member](self._turn, self._fail_all, self._limits.gather)
+        self._parking = Parking[_Member](self._resume, self._limits.parked)
+        self._orders = OrderQueue(self._limits.queue)
+        self._seen = Seen()
+        self._taken: list[Ticket] = []
+        self._outstanding: set[_Member] = set()
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._wrong: WrongCertificate | None = None
+        self._draining = False
+
+    # --- from outside -------------------------------------------------------
+
+    async def issue(self, ask: Ask) -> Chain:
+        """Answer one call.
+
+        Args:
+            ask: The call; the stages add what they learn to its line.
+
+        Returns:
+            A chain that was checked against this call and is in the inventory.
+
+        Raises:
+            MeshsignerError: One of docs/errors.md.
+        """
+        if self._draining:
+            raise NotReady("the server is shutting down")
+        loop = asyncio.get_running_loop()
+        size = len(ask.csr_pem) + len(ask.credentials.bearer_token or "") + _BOOKKEEPING_BYTES
+        member = _Member(ask=ask, answer=loop.create_future(), size_bytes=size)
+        self._shedding(lambda: self._gather.add(member, size))
+        self._outstanding.add(member)
+        if self._sweeper is None:
+            self._sweeper = loop.call_later(_SWEEP_S, self._sweep)
+        try:
+            chain = await member.answer
+        finally:
+            self._outstanding.discard(member)
+        ask.line["serial"] = f"{chain.serial:x}"
+        ask.line["backend"] = chain.backend
+        ask.line["not_after"] = member.order.terms.not_after.isoformat()
+        return chain
+
+    def health(self) -> Sequence[Health]:
+        """Say whether each part of the way can work."""
+        signer = self._signer.health(self._clock())
+        if self._wrong is not None:
+            detail = f"signed something else than was ordered: {self._wrong}"
+            signer = Health(name=signer.name, ready=False, detail=detail)
+        server = Health(name="server", ready=False, detail="shutting down")
+        return (
+            signer,
+            self._recorder.health(),
+            *self._authenticator.health(),
+            *((server,) if self._draining else ()),
+        )
+
+    async def drain(self, grace_s: float) -> None:
+        """Take no more calls; answer those that are there.
+
+        Args:
+            grace_s: After this many seconds the rest gets UNAVAILABLE.
+        """
+        self._draining = True
+        answers = [member.answer for member in self._outstanding]
+        if answers:
+            await asyncio.wait(answers, timeout=grace_s)
+        for member in list(self._outstanding):
+            member.fail(NotReady("the server shut down before the answer"))
+        self._parking.close()
+
+    # --- the way ------------------------------------------------------------
+
+    def _turn(self, members: list[_Member]) -> None:
+        """Do one pass over all that is there."""
+        loop = asyncio.get_running_loop()
+        started, now, policy = loop.time(), self._clock(), self._policy()
+        here = [member for member in members if not member.answer.done()]
+        here = self._step(here, lambda member: self._identify(member, now))
+        here = self._step(here, self._parse)
+        here = self._step(here, self._refuse_impersonation)
+        here = self._step(here, lambda member: self._authorize(member, policy, now))
+        self._step(here, self._queue)
+        signed = self._sign(started + self._limits.slice_s)
+        checked = self._check(signed)
+        self._record(checked, now)
+        self._end_turn(len(members), len(signed), loop.time() - started)
+
+    def _step(self, members: list[_Member], stage: Callable[[_Member], bool]) -> list[_Member]:
+        """Take every member through a stage; whom it refuses or parks drops out."""
+        going_on = []
+        for member in members:
+            try:
+                if stage(member):
+                    going_on.append(member)
+            except MeshsignerError as error:
+                member.fail(error)
+        return going_on
+
+    def _identify(self, member: _Member, now: datetime) -> bool:
+        """Prove the caller, or park the member until what is needed is there."""
+        found = self._authenticator.identify(member.ask.credentials, now)
+        if isinstance(found, Parked):
+            self._park(member, found)
+            return False
+        member.caller = found
+        line = member.ask.line
+        line["identity"] = found.identity.uri
+        line["cluster"] = found.cluster
+        line["auth_method"] = found.auth_method.value
+        line["pod_name"] = found.pod_name
+        return True
+
+    def _parse(self, member: _Member) -> bool:
+        member.request = parse_csr(member.ask.csr_pem)
+        member.ask.line["csr_sha256"] = member.request.csr_sha256.hex()
+        return True
+
+    def _refuse_impersonation(self, member: _Member) -> bool:
+        """Refuse to act for others: no node accounts are trusted yet."""
+        impersonated = member.ask.credentials.impersonated_identity
+        if impersonated:
+            member.ask.line["impersonated_identity"] = impersonated[:_MAX_LOGGED]
+            raise ImpersonationRefused("no node accounts are trusted")
+        return True
+
+    def _authorize(self, member: _Member, policy: Policy, now: datetime) -> bool:
+        """Decide the terms: from here on there is an order."""
+        issuer = self._signer.issuer(now)
+        credentials = member.ask.credentials
+        terms = authorize(
+            caller=member.caller,
+            request=member.request,
+            asked_lifetime=member.ask.asked_lifetime,
+            policy=policy,
+            now=now,
+            issuer_not_after=issuer.certificate.not_valid_after_utc,
+        )
+        member.order = Order(
+            caller=member.caller,
+            request=member.request,
+            terms=terms,
+            cert_signer=credentials.cert_signer,
+            issuer=issuer,
+            peer=credentials.peer,
+        )
+        return True
+
+    def _queue(self, member: _Member) -> bool:
+        """Put the order in its place, or join it to an equal one in flight."""
+        order = member.order
+        priority = self._seen.priority(order)
+        self._shedding(lambda: self._orders.offer(order, order_key(order), priority, member.answer))
+        return True
+
+    def _sign(self, until_s: float) -> list[tuple[Ticket, Chain]]:
+        """Sign what is next, while the turn's time lasts; at least one step."""
+        loop = asyncio.get_running_loop()
+        signed: list[tuple[Ticket, Chain]] = []
+        while tickets := self._orders.take(_SIGN_STEP):
+            self._taken += tickets
+            for ticket in tickets:
+                try:
+                    signed.append((ticket, self._signer.sign(ticket.order)))
+                except MeshsignerError as error:
+                    self._refuse(ticket, error)
+            if loop.time() >= until_s:
+                break
+        return signed
+
+    def _check(self, signed: list[tuple[Ticket, Chain]]) -> list[tuple[Ticket, Chain]]:
+        """Let nothing pass that is not what its own order says."""
+        checked = []
+        for ticket, chain in signed:
+            try:
+                check_issued(chain, ticket.order)
+            except WrongCertificate as wrong:
+                self._wrong = wrong
+                self._metrics.wrong_certificate(chain.backend)
+                self._refuse(ticket, wrong)
+            else:
+                checked.append((ticket, chain))
+        if checked:
+            self._wrong = None
+        return checked
+
+    def _record(self, checked: list[tuple[Ticket, Chain]], now: datetime) -> None:
+        """Have it written down; whoever waits is answered after the commit."""
+        self._taken = []
+        if checked:
+            records = [
+                make_record(ticket.order, chain, now, delivered=not ticket.abandoned)
+                for ticket, chain in checked
+            ]
+            self._recorder.submit(records, lambda fault: self._answer(checked, fault))
+
+    def _answer(self, recorded: list[tuple[Ticket, Chain]], fault: RecordFailed | None) -> None:
+        """Hand out what is safe in the inventory, withhold what is not."""
+        for ticket, chain in recorded:
+            if fault is not None:
+                self._refuse(ticket, RecordFailed(str(fault)))
+                continue
+            self._orders.settle(ticket)
+            self._seen.remember(ticket.order)
+            if ticket.abandoned:
+                self._recorder.undelivered(f"{chain.serial:x}")
+            for waiter in ticket.waiters:
+                if not waiter.done():
+                    waiter.set_result(chain)
+
+    # --- beside the way -----------------------------------------------------
+
+    def _end_turn(self, members: int, orders: int, seconds: float) -> None:
+        self._metrics.turn_done(members=members, seconds=seconds, queued=len(self._orders))
+        self._metrics.parked(len(self._parking))
+        self._orders.worked(orders, seconds)
+        if len(self._orders):
+            self._gather.poke()
+
+    def _park(self, member: _Member, parked: Parked) -> None:
+        if member.rejoined:
+            raise BackendUnavailable("what was fetched did not settle who the caller is")
+        self._shedding(lambda: self._parking.park(member, parked))
+
+    def _resume(self, member: _Member, error: BaseException | None) -> None:
+        """Take a member back into the next turn, or fail it with its fetch."""
+        if isinstance(error, asyncio.CancelledError):
+            error = NotReady("the server is shutting down")
+        if error is not None:
+            member.fail(error)
+        elif not member.answer.done():
+            member.rejoined = True
+            self._gather.rejoin(member, member.size_bytes)
+
+    def _shedding(self, admit: Callable[[], object]) -> None:
+        """Count a bound that is met, wherever it is."""
+        try:
+            admit()
+        except Overloaded as overload:
+            self._metrics.shed(overload.what)
+            raise
+
+    def _refuse(self, ticket: Ticket, error: MeshsignerError) -> None:
+        """Fail an order and everybody who waits for it."""
+        self._orders.settle(ticket)
+        for waiter in ticket.waiters:
+            if not waiter.done():
+                waiter.set_exception(error)
+
+    def _fail_all(self, members: list[_Member], bug: Exception) -> None:
+        """Tell everybody whom a bug in a turn concerned."""
+        error = MeshsignerError("a bug in a turn")
+        error.__cause__ = bug
+        for member in members:
+            member.fail(error)
+        for ticket in self._taken:
+            self._refuse(ticket, error)
+        self._taken = []
+
+    def _sweep(self) -> None:
+        """Answer callers whose time is over, whatever they wait for."""
+        loop = asyncio.get_running_loop()
+        now_s = loop.time()
+        for member in [m for m in self._outstanding if m.ask.deadline_s <= now_s]:
+            member.fail(DeadlinePassed("the request was not answered within its time"))
+        again = bool(self._outstanding) or None
+        self._sweeper = again and loop.call_later(_SWEEP_S, self._sweep)

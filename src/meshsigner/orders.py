@@ -1,0 +1,255 @@
+"""Orders in flight: who waits for which certificate, and whose is signed next.
+
+Decides that equal orders in flight share one certificate, in which order the
+others are signed, and who is shed when the wait grows too long. Pods that have
+no certificate yet come before renewals, renewals near expiry before the rest;
+within a priority the namespaces take turns, so that one crash-looping
+Deployment cannot starve the others. Sheds by one rule, at arrival: the wait
+that is to be expected.
+
+Source: docs/ARCHITECTURE.md, "Overload".
+"""
+
+import asyncio
+from collections import Counter, OrderedDict, deque
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import IntEnum
+
+from meshsigner.errors import Overloaded
+from meshsigner.model import Chain, Order
+
+_SMOOTHING = 0.2  # weight of the newest turn in the mean cost of an order
+
+
+class Priority(IntEnum):
+    """Who is signed first; a smaller number goes before a larger."""
+
+    FIRST = 0  # a pod that has no certificate yet: it cannot serve
+    EXPIRING = 1  # a renewal whose certificate ends soon
+    RENEWAL = 2  # a renewal at half life, which can wait for hours
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueLimits:
+    """Bounds of the order queue.
+
+    Attributes:
+        total: Most orders that wait.
+        per_namespace: Most of one namespace.
+        per_caller: Most of one caller (one pod, one ztunnel).
+        wait_s: Longest expected wait, seconds: istio-agent spends its five
+            attempts within about 1.5 s and then reconnects, which costs more.
+    """
+
+    total: int = 20_000
+    per_namespace: int = 10_000
+    per_caller: int = 1_000
+    wait_s: float = 1.0
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Ticket:
+    """An order in flight and everybody who waits for it.
+
+    Attributes:
+        order: What is to be signed.
+        key: Equal for equal orders.
+        priority: Its place.
+        waiters: One future a call.
+    """
+
+    order: Order
+    key: Hashable
+    priority: Priority
+    waiters: list[asyncio.Future[Chain]] = field(default_factory=list)
+
+    @property
+    def abandoned(self) -> bool:
+        """True when nobody waits any more."""
+        return all(waiter.done() for waiter in self.waiters)
+
+
+class Seen:
+    """Remembers who has been certified, bounded, to tell first issuance from renewal.
+
+    A SPIFFE ID alone says nothing: all pods of a Deployment share it. What
+    counts is the pod, or the identity where a credential names no pod.
+
+    Args:
+        capacity: Most entries; the oldest are forgotten, and are first again.
+    """
+
+    _NEAR_EXPIRY = 0.25  # of the lifetime
+
+    def __init__(self, capacity: int = 200_000) -> None:
+        self._capacity = capacity
+        self._until: OrderedDict[tuple[str, str], tuple[datetime, datetime]] = OrderedDict()
+
+    def priority(self, order: Order) -> Priority:
+        """Rank an order by what its subject already holds."""
+        held = self._until.get(self._subject(order))
+        now = order.terms.not_before
+        if held is None or held[1] <= now:
+            return Priority.FIRST
+        not_before, not_after = held
+        left = (not_after - now) / (not_after - not_before)
+        return Priority.EXPIRING if left < self._NEAR_EXPIRY else Priority.RENEWAL
+
+    def remember(self, order: Order) -> None:
+        """Note that an order was signed and recorded."""
+        subject = self._subject(order)
+        self._until[subject] = (order.terms.not_before, order.terms.not_after)
+        self._until.move_to_end(subject)
+        if len(self._until) > self._capacity:
+            self._until.popitem(last=False)
+
+    @staticmethod
+    def _subject(order: Order) -> tuple[str, str]:
+        caller = order.caller
+        return caller.cluster, caller.pod_uid or order.terms.identity.uri
+
+
+class OrderQueue:
+    """The orders that wait for the signer, and those it works on.
+
+    Args:
+        limits: Bounds.
+    """
+
+    def __init__(self, limits: QueueLimits) -> None:
+        self._limits = limits
+        self._in_flight: dict[Hashable, Ticket] = {}
+        self._queues: dict[Priority, OrderedDict[str, deque[Ticket]]] = {
+            priority: OrderedDict() for priority in Priority
+        }
+        self._held_by: Counter[tuple[str, ...]] = Counter()
+        self._waiting = 0
+        self._order_s = 0.0
+
+    def __len__(self) -> int:
+        """Count the orders that wait to be signed."""
+        return self._waiting
+
+    def offer(
+        self, order: Order, key: Hashable, priority: Priority, waiter: asyncio.Future[Chain]
+    ) -> bool:
+        """Put an order in its place, or join it to an equal one in flight.
+
+        Args:
+            order: What is to be signed.
+            key: Equal for equal orders.
+            priority: Its place.
+            waiter: Gets the chain or the error.
+
+        Returns:
+            True when it joined another.
+
+        Raises:
+            Overloaded: A bound is met, or the wait would be too long.
+        """
+        joined = self._in_flight.get(key)
+        if joined is not None:
+            joined.waiters.append(waiter)
+            return True
+        self._admit(order)
+        ticket = Ticket(order=order, key=key, priority=priority, waiters=[waiter])
+        self._in_flight[key] = ticket
+        self._queues[priority].setdefault(order.terms.identity.namespace, deque()).append(ticket)
+        self._count(order, 1)
+        return False
+
+    def take(self, most: int) -> list[Ticket]:
+        """Take the next orders to sign, without those that everybody gave up.
+
+        Args:
+            most: No more than these.
+        """
+        taken: list[Ticket] = []
+        while self._waiting and len(taken) < most:
+            ticket = self._next()
+            self._count(ticket.order, -1)
+            if ticket.abandoned:
+                self.settle(ticket)
+            else:
+                taken.append(ticket)
+        return taken
+
+    def settle(self, ticket: Ticket) -> None:
+        """Let nobody join any more: the order is answered, refused or given up."""
+        self._in_flight.pop(ticket.key, None)
+
+    def unsettled(self) -> Iterator[Ticket]:
+        """Go over all tickets in flight."""
+        return iter(list(self._in_flight.values()))
+
+    def worked(self, orders: int, seconds: float) -> None:
+        """Learn what an order costs, for the wait to be expected."""
+        if orders:
+            mean = seconds / orders
+            known = self._order_s or mean
+            self._order_s = known + _SMOOTHING * (mean - known)
+
+    @property
+    def expected_wait_s(self) -> float:
+        """How long the next order will wait, seconds."""
+        return self._waiting * self._order_s
+
+    def _admit(self, order: Order) -> None:
+        limits = self._limits
+        if self._waiting >= limits.total:
+            raise Overloaded("queue_total")
+        namespace, caller = self._holders(order)
+        if self._held_by[namespace] >= limits.per_namespace:
+            raise Overloaded("queue_namespace")
+        if self._held_by[caller] >= limits.per_caller:
+            raise Overloaded("queue_caller")
+        if self.expected_wait_s > limits.wait_s:
+            raise Overloaded("queue_wait")
+
+    def _next(self) -> Ticket:
+        """Take from the first priority that has any, its namespaces in turn."""
+        queues = next(self._queues[priority] for priority in Priority if self._queues[priority])
+        namespace, tickets = next(iter(queues.items()))
+        ticket = tickets.popleft()
+        if tickets:
+            queues.move_to_end(namespace)
+        else:
+            del queues[namespace]
+        return ticket
+
+    def _count(self, order: Order, change: int) -> None:
+        self._waiting += change
+        for holder in self._holders(order):
+            self._held_by[holder] += change
+            if not self._held_by[holder]:
+                del self._held_by[holder]
+
+    @staticmethod
+    def _holders(order: Order) -> tuple[tuple[str], tuple[str, str]]:
+        """Name the namespace and the caller that an order counts against."""
+        caller = order.caller
+        return (
+            (order.terms.identity.namespace,),
+            (caller.cluster, caller.pod_uid or caller.identity.uri),
+        )
+
+
+def order_key(order: Order) -> Hashable:
+    """Make equal orders equal: who asks for what, on which terms, under which rules."""
+    caller, terms = order.caller, order.terms
+    return (
+        caller.cluster,
+        caller.identity.uri,
+        caller.credential_id,
+        caller.pod_uid,
+        caller.auth_method,
+        terms.identity.uri,
+        order.request.csr_sha256,
+        order.cert_signer,
+        terms.not_before,
+        terms.not_after,
+        terms.policy_generation,
+        order.issuer.generation,
+    )

@@ -1,0 +1,187 @@
+"""Writes issued certificates down before anybody gets them.
+
+Sole owner of the inventory. All that has finished while a commit was under way
+goes into the next one: a group commit whose size grows with the load by
+itself. The commit runs in the recorder's own thread, the event loop goes on.
+What cannot be written is not handed out; nothing is ever dropped.
+
+Source: docs/ARCHITECTURE.md, invariant 3.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from functools import lru_cache
+
+from cryptography.hazmat.primitives import hashes
+
+from meshsigner.errors import RecordFailed
+from meshsigner.model import Chain, Health, Issuer, Order, Record
+from meshsigner.observe.metrics import Metrics
+from meshsigner.ports import Inventory
+
+PROBE_INTERVAL_S = 5.0  # how old the word on a writable store may be
+Settle = Callable[[RecordFailed | None], None]
+
+
+class Recorder:
+    """Commits outcomes in groups, then tells each submitter.
+
+    Args:
+        inventory: The store; from now on used by this recorder's thread only.
+        metrics: Counts commits.
+    """
+
+    def __init__(self, inventory: Inventory, metrics: Metrics) -> None:
+        self._inventory = inventory
+        self._metrics = metrics
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="recorder")
+        self._pending: list[tuple[Sequence[Record], Settle]] = []
+        self._undelivered: list[str] = []
+        self._commit: asyncio.Future[None] | None = None
+        self._fault: RecordFailed | None = RecordFailed("the store has not been tried yet")
+        self._probes: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Prove the store, and keep proving it while nothing is written.
+
+        Raises:
+            RecordFailed: It cannot be written.
+        """
+        await self.probe()
+        if self._fault is not None:
+            raise self._fault
+        self._probes = asyncio.create_task(self._keep_probing())
+
+    def submit(self, records: Sequence[Record], settle: Settle) -> None:
+        """Have rows committed with the next group.
+
+        Args:
+            records: New rows.
+            settle: Called in the event loop: with None once they are safe, or
+                with why they are not.
+        """
+        self._pending.append((records, settle))
+        self._start_commit()
+
+    def undelivered(self, serial: str) -> None:
+        """Note with the next group that nobody took a recorded certificate."""
+        self._undelivered.append(serial)
+        self._start_commit()
+
+    def health(self) -> Health:
+        """Say whether the store can be written."""
+        if self._fault is None:
+            return Health(name="inventory", ready=True, detail="writable")
+        return Health(name="inventory", ready=False, detail=str(self._fault))
+
+    async def probe(self) -> None:
+        """Try the store; `health` tells the result."""
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(self._thread, self._inventory.probe)
+        except RecordFailed as fault:
+            self._fault = fault
+        else:
+            self._fault = None
+
+    async def close(self) -> None:
+        """Commit what is left, then release the store."""
+        if self._probes is not None:
+            self._probes.cancel()
+        while self._commit is not None:
+            await asyncio.wait([self._commit])
+            await asyncio.sleep(0)  # let the commit's own callback run first
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._inventory.close)
+        self._thread.shutdown()
+
+    async def _keep_probing(self) -> None:
+        while True:
+            await asyncio.sleep(PROBE_INTERVAL_S)
+            if self._commit is None:
+                await self.probe()
+
+    def _start_commit(self) -> None:
+        if self._commit is not None:
+            return
+        group, self._pending = self._pending, []
+        undelivered, self._undelivered = self._undelivered, []
+        records = [record for records, _ in group for record in records]
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        self._commit = loop.run_in_executor(
+            self._thread, self._inventory.write, records, undelivered
+        )
+        self._commit.add_done_callback(
+            lambda done: self._committed(done, group, len(records), started)
+        )
+
+    def _committed(
+        self,
+        done: asyncio.Future[None],
+        group: list[tuple[Sequence[Record], Settle]],
+        records: int,
+        started: float,
+    ) -> None:
+        self._commit = None
+        if self._pending or self._undelivered:
+            self._start_commit()  # the thread works while the callers are told
+        self._fault = _as_record_failed(done.exception())
+        if self._fault is None:
+            seconds = asyncio.get_running_loop().time() - started
+            self._metrics.commit_done(records=records, seconds=seconds)
+        else:
+            self._metrics.commit_failed()
+        for _, settle in group:
+            settle(self._fault)
+
+
+def _as_record_failed(error: BaseException | None) -> RecordFailed | None:
+    """Take a bug in a store for a store that cannot write: rows come first."""
+    if error is None or isinstance(error, RecordFailed):
+        return error
+    fault = RecordFailed(f"the store failed: {error!r}")
+    fault.__cause__ = error
+    return fault
+
+
+@lru_cache(maxsize=16)
+def _fingerprint(issuer: Issuer) -> str:
+    return issuer.certificate.fingerprint(hashes.SHA256()).hex()
+
+
+def make_record(order: Order, chain: Chain, now: datetime, *, delivered: bool) -> Record:
+    """Write down all that is known of an issued certificate.
+
+    Args:
+        order: What was ordered.
+        chain: What was signed, and checked.
+        now: When.
+        delivered: False when nobody waits for it any more.
+    """
+    caller, terms, key = order.caller, order.terms, order.request.public_key
+    acts_for_another = caller.identity != terms.identity
+    return Record(
+        serial=f"{chain.serial:x}",
+        identity=terms.identity.uri,
+        cluster=caller.cluster,
+        namespace=terms.identity.namespace,
+        pod_name=caller.pod_name,
+        pod_uid=caller.pod_uid,
+        node_name=caller.node_name,
+        credential_id=caller.credential_id,
+        impersonator=caller.identity.uri if acts_for_another else "",
+        auth_method=caller.auth_method.value,
+        issuer=_fingerprint(chain.issuer),
+        backend=chain.backend,
+        public_key_sha256=key.sha256.hex(),
+        csr_sha256=order.request.csr_sha256.hex(),
+        not_before=terms.not_before,
+        not_after=terms.not_after,
+        policy_generation=terms.policy_generation,
+        client_address=order.peer,
+        issued_at=now,
+        delivered=delivered,
+        certificate_der=chain.leaf_der,
+    )
