@@ -41,6 +41,9 @@ _NEWLINES = b"\r\n"
 # spares us the parsing of the name.
 _COMMON_NAME_DER = bytes.fromhex("0603550403")
 
+# cryptography reads the first extensionRequest and never looks for another.
+_EXTENSION_REQUEST_DER = bytes.fromhex("06092a864886f70d01090e")
+
 _ECDSA = {
     SignatureAlgorithmOID.ECDSA_WITH_SHA256: ec.ECDSA(hashes.SHA256()),
     SignatureAlgorithmOID.ECDSA_WITH_SHA384: ec.ECDSA(hashes.SHA384()),
@@ -85,7 +88,7 @@ def parse_csr(csr_pem: bytes) -> CertificateRequest:
         key = csr.public_key()
         public_key = _read_public_key(key)
         _check_signature(csr, key)
-        extensions = csr.extensions
+        extensions = _extensions(csr)
         wants_common_name = _has_common_name(csr)
     except _MALFORMED as cause:
         raise InvalidCsr(NOT_PARSABLE) from cause
@@ -192,8 +195,27 @@ def _refuse_ca(extensions: x509.Extensions) -> None:
                 raise InvalidCsr(ASKS_FOR_CA)
 
 
+def _extensions(csr: x509.CertificateSigningRequest) -> x509.Extensions:
+    """Return all that is asked for.
+
+    Raises:
+        InvalidCsr: It stands in two places, so that two readers may see two things.
+        ValueError: It cannot be read.
+    """
+    if csr.tbs_certrequest_bytes.count(_EXTENSION_REQUEST_DER) > 1:
+        msg = "extensions are requested more than once"
+        raise InvalidCsr(msg)
+    return csr.extensions
+
+
 def _names(extensions: x509.Extensions) -> Sequence[x509.GeneralName]:
+    """Return the names asked for; none at all is fine, an empty list of names is not.
+
+    Source: RFC 5280 4.2.1.6 (at least one entry).
+    """
     for extension in extensions:
         if isinstance(extension.value, x509.SubjectAlternativeName):
-            return list(extension.value)
+            if not (names := list(extension.value)):
+                raise InvalidCsr(NOT_PARSABLE)
+            return names
     return ()
