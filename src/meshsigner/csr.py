@@ -41,8 +41,12 @@ _NEWLINES = b"\r\n"
 # spares us the parsing of the name.
 _COMMON_NAME_DER = bytes.fromhex("0603550403")
 
-# cryptography reads the first extensionRequest and never looks for another.
-_EXTENSION_REQUEST_DER = bytes.fromhex("06092a864886f70d01090e")
+# cryptography reads the first attribute of these kinds and never looks for another:
+# extensionRequest (RFC 2985 5.4.2) and Microsoft's of the same meaning.
+_EXTENSION_REQUESTS_DER = (
+    bytes.fromhex("06092a864886f70d01090e"),
+    bytes.fromhex("060a2b06010401823702010e"),
+)
 
 _ECDSA = {
     SignatureAlgorithmOID.ECDSA_WITH_SHA256: ec.ECDSA(hashes.SHA256()),
@@ -202,7 +206,8 @@ def _extensions(csr: x509.CertificateSigningRequest) -> x509.Extensions:
         InvalidCsr: It stands in two places, so that two readers may see two things.
         ValueError: It cannot be read.
     """
-    if csr.tbs_certrequest_bytes.count(_EXTENSION_REQUEST_DER) > 1:
+    content = csr.tbs_certrequest_bytes
+    if sum(content.count(kind) for kind in _EXTENSION_REQUESTS_DER) > 1:
         msg = "extensions are requested more than once"
         raise InvalidCsr(msg)
     return csr.extensions
