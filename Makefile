@@ -41,4 +41,7 @@ format: $(STAMP) ## Let ruff rewrite what it can
 test: $(STAMP) ## All tests that need nothing but the project's environment (at most 4 minutes)
 	$(BIN)/pytest
 
-.PHONY: help setup lock protos run lint format test
+bench: $(STAMP) ## Measure cost, latency, memory and start on one core, the short form
+	$(BIN)/python -m benchmarks one-core --rounds 3 --calls 1500 --lone 100
+
+.PHONY: help setup lock protos run lint format test bench
