@@ -78,7 +78,7 @@ def check_issued(chain: Chain, order: Order) -> Chain:
         facts = _issuer_facts(chain.issuer)
         if leaf.tbs_certificate_bytes != _expected_tbs(facts, order, chain.serial):
             _refuse(_differences(leaf, chain, order))
-        facts.check_signature(leaf)
+        facts.check_signature(leaf, chain.leaf_der)
     except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension) as cause:
         raise WrongCertificate(("not a readable certificate",)) from cause
     except InvalidSignature as cause:
@@ -133,16 +133,21 @@ class _IssuerFacts:
     """What is expected of every leaf of one issuer, in cryptography's encodings."""
 
     public_key: _IssuerKey
-    algorithm_and_name: bytes
+    algorithm: bytes
+    name: bytes
     extensions: bytes
 
-    def check_signature(self, leaf: x509.Certificate) -> None:
+    def check_signature(self, leaf: x509.Certificate, leaf_der: bytes) -> None:
         """Verify a leaf's signature with the issuer's loaded key.
 
         Raises:
-            InvalidSignature: It is not the issuer's.
+            InvalidSignature: It is not the issuer's, or says to be of another
+                kind than the signed part says (RFC 5280 4.1.1.2).
         """
         signature, signed = leaf.signature, leaf.tbs_certificate_bytes
+        outer = signed + self.algorithm + _tlv(0x03, b"\0" + signature)
+        if leaf_der != _tlv(0x30, outer):
+            raise InvalidSignature
         if isinstance(self.public_key, rsa.RSAPublicKey):
             self.public_key.verify(signature, signed, _PKCS1V15, _SHA256)
         else:
@@ -187,7 +192,8 @@ def _issuer_facts(issuer: Issuer) -> _IssuerFacts:
     first_extension = tbs.index(_KEY_USAGE_OID, spki_end) - 2
     return _IssuerFacts(
         public_key=public_key,
-        algorithm_and_name=tbs[serial_end:name_end],
+        algorithm=tbs[serial_end : name_end - len(name)],
+        name=name,
         extensions=tbs[first_extension:],
     )
 
@@ -241,7 +247,8 @@ def _expected_tbs(facts: _IssuerFacts, order: Order, serial: int) -> bytes:
         0x30,
         b"\xa0\x03\x02\x01\x02"
         + _tlv(0x02, serial.to_bytes(serial.bit_length() // 8 + 1, "big", signed=True))
-        + facts.algorithm_and_name
+        + facts.algorithm
+        + facts.name
         + _expected_validity(terms.not_before, terms.not_after)
         + _expected_subject(terms.common_name)
         + order.request.public_key.spki_der

@@ -74,6 +74,7 @@ _ORDER = make_order(_SIGNERS["p256"])
 _PASSING = (_ORDER, _SIGNERS["p256"].sign(_ORDER))
 
 
+@pytest.mark.filterwarnings("ignore:Parsed a serial number")
 @settings(max_examples=400, deadline=None)
 @given(data=st.data())
 def test_no_changed_byte_passes(data: st.DataObject) -> None:
