@@ -1,0 +1,1 @@
+"""What we say about ourselves: names, metrics, logs, readiness."""

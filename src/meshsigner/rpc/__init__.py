@@ -1,0 +1,1 @@
+"""The wire: Istio's certificate service over gRPC. Calls `issuance`, knows nothing below it."""

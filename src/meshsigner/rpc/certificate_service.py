@@ -1,0 +1,152 @@
+"""CreateCertificate: from a call's bytes to `issuance`, and from its answer to bytes.
+
+Decides nothing about identity or certificates. One coroutine frame a call,
+bytes in and bytes out: the call's CPU is mostly the RPC shell's
+(docs/adr/0009). Every error becomes a status here and nowhere else; what is not
+documented becomes INTERNAL and tells the caller nothing.
+
+Source: istio security/v1alpha1/ca.proto; security/pkg/server/ca/server.go.
+"""
+
+import asyncio
+from typing import NoReturn, Protocol
+
+import grpc
+from grpc.aio import ServicerContext
+
+from meshsigner.errors import InvalidCsr
+from meshsigner.model import Ask, Chain
+from meshsigner.rpc.answer import AnswerEncoder
+from meshsigner.rpc.calls import Call, CallsInFlight
+from meshsigner.rpc.report import CallReports
+from meshsigner.rpc.request import asked_lifetime, credentials, csr_pem, parse_message
+from meshsigner.rpc.status import client_text_of, status_of
+
+METHOD = "/istio.v1.auth.IstioCertificateService/CreateCertificate"
+
+
+class Issues(Protocol):
+    """What this edge needs of the pipeline."""
+
+    async def issue(self, ask: Ask) -> Chain:
+        """Answer a call.
+
+        Args:
+            ask: The call; its `line` gathers what was learnt.
+
+        Raises:
+            MeshsignerError: The call is refused or failed.
+        """
+        ...
+
+
+class CertificateService:
+    """Istio's certificate service.
+
+    Args:
+        issuance: Answers calls.
+        calls: Admits them and bounds their time.
+        reports: Told how each ended.
+        secure: True when every call comes over TLS; a property of the port, so
+            that no call has to ask.
+    """
+
+    def __init__(
+        self,
+        issuance: Issues,
+        *,
+        calls: CallsInFlight,
+        reports: CallReports,
+        secure: bool,
+    ) -> None:
+        self._issuance = issuance
+        self._calls = calls
+        self._reports = reports
+        self._secure = secure
+        self._encoder = AnswerEncoder()
+
+    def handler(self) -> "grpc.RpcMethodHandler[bytes, bytes]":
+        """Return the method for gRPC's table.
+
+        It is registered as taking a stream, which a unary client cannot tell:
+        only so does the handler run before the message is there, and can bound
+        the time that a client takes to send it.
+        """
+        return grpc.stream_unary_rpc_method_handler(self.create_certificate)
+
+    async def create_certificate(
+        self,
+        _messages: object,
+        context: "ServicerContext[bytes, bytes]",
+    ) -> bytes:
+        """Handle one call.
+
+        Args:
+            context: gRPC's context of the call; the message is read from it.
+
+        Returns:
+            The serialised `IstioCertificateResponse`.
+        """
+        call = self._calls.arrived(context)
+        failure: BaseException
+        try:
+            self._calls.enter(call)
+            ask = self._ask(call, context, await context.read())
+            chain = await self._issuance.issue(ask)
+            answer = self._encoder.encode(chain)
+        except asyncio.CancelledError as cancelled:
+            failure = self._why_cancelled(call, cancelled)
+        except Exception as error:  # noqa: BLE001 - the edge: no bug may leave a caller unanswered
+            failure = error
+        else:
+            self._reports.put(call, chain)
+            return answer
+        finally:
+            self._calls.leave(call)
+        return await self._refuse(call, context, failure)
+
+    def _ask(self, call: Call, context: "ServicerContext[bytes, bytes]", data: object) -> Ask:
+        if not isinstance(data, bytes):
+            detail = "the call holds no request message"
+            raise InvalidCsr(detail)
+        message = parse_message(data)
+        call.line["asked_lifetime_s"] = seconds = message.validity_duration
+        return Ask(
+            credentials=credentials(
+                message,
+                context.invocation_metadata() or (),
+                peer=call.peer,
+                secure=self._secure,
+            ),
+            csr_pem=csr_pem(message),
+            asked_lifetime=asked_lifetime(seconds),
+            deadline_s=call.deadline_s,
+            line=call.line,
+        )
+
+    def _why_cancelled(self, call: Call, cancelled: asyncio.CancelledError) -> BaseException:
+        """Tell apart three who may have cancelled a call.
+
+        Returns:
+            The error, when the server itself cut the call or something that it
+            awaited was cancelled under it, which is a bug.
+
+        Raises:
+            CancelledError: The caller is gone.
+        """
+        if call.task is None or not call.task.cancelling():
+            return RuntimeError("something that the call awaited was cancelled")
+        if call.cut_by is not None:
+            call.task.uncancel()
+            return call.cut_by
+        self._reports.put(call, cancelled)
+        raise cancelled
+
+    async def _refuse(
+        self,
+        call: Call,
+        context: "ServicerContext[bytes, bytes]",
+        failure: BaseException,
+    ) -> NoReturn:
+        self._reports.put(call, failure)
+        await context.abort(status_of(failure), client_text_of(failure))
