@@ -99,6 +99,9 @@ def parse_csr(csr_pem: bytes) -> CertificateRequest:
     if public_key.spki_der not in csr.tbs_certrequest_bytes:
         msg = "the public key is not in canonical form"
         raise InvalidCsr(msg)
+    if not der.endswith(b"\0" + csr.signature):  # unused bits in the BIT STRING
+        msg = "the signature is not in canonical form"
+        raise InvalidCsr(msg)
     _refuse_ca(extensions)
     names = _names(extensions)
     uris = tuple(n.value for n in names if isinstance(n, x509.UniformResourceIdentifier))
