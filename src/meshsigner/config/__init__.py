@@ -6,7 +6,7 @@ its parts with unit and source of every default, `fields` the kinds of values,
 docs/config.md and the effective configuration.
 """
 
-from meshsigner.config.load import load_config, parse_config
+from meshsigner.config.load import build_config, load_config, parse_config
 from meshsigner.config.model import Config
 
-__all__ = ["Config", "load_config", "parse_config"]
+__all__ = ["Config", "build_config", "load_config", "parse_config"]

@@ -2,7 +2,9 @@
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -42,6 +44,19 @@ def parse_config(text: str, *, name: str = "configuration") -> Config:
         ConfigurationError: All problems of text and environment.
     """
     return _check(parse_source(name, text))
+
+
+def build_config(values: Mapping[str, Any], *, name: str) -> Config:
+    """Make a configuration of values; the environment wins over them.
+
+    Args:
+        values: As a file would hold them.
+        name: How they are called in problems.
+
+    Raises:
+        ConfigurationError: All problems of values and environment.
+    """
+    return _check(Source(name=name, values=dict(values), root=None))
 
 
 def _check(source: Source) -> Config:

@@ -21,9 +21,9 @@ from meshsigner.config.fields import (
     render_duration,
     text_like,
 )
+from meshsigner.policy import LIFETIME_PER_BACKDATE
 
 _DAY = timedelta(days=1)
-_BACKDATES_IN_A_LIFETIME = 10
 
 Lifetime = Annotated[timedelta, *duration_from("1m", "3650d")]
 Wait = Annotated[timedelta, *duration_from("10ms", "1h")]
@@ -60,6 +60,11 @@ class TlsIssuer(Section):
     ip_addresses: tuple[IPv4Address | IPv6Address, ...] = Field(
         default=(),
         description="IP addresses that clients dial. Default: none, for Istio dials a name.",
+    )
+    directory: FilePath = Field(
+        default=Path("/var/lib/meshsigner/serving"),
+        description="Where it is kept with its key (mode 0600); must be writable. Default: "
+        "/var/lib/meshsigner/serving.",
     )
     lifetime: Lifetime = Field(
         default=_DAY,
@@ -115,8 +120,10 @@ class PolicySection(Section):
         default=timedelta(days=90),
         description="The longest that is given. Default: 90d (istiod's MAX_WORKLOAD_CERT_TTL).",
     )
-    over_maximum: Literal["reject", "clamp"] | None = Field(
-        default=None,
+    over_maximum: Literal["reject", "clamp"] = Field(
+        default_factory=lambda earlier: (
+            "clamp" if earlier.get("maximum_lifetime", _DAY) < _DAY else "reject"
+        ),
         description="What a longer wish gets: `reject` (istiod) or `clamp` (istio-csr). "
         "Default: reject; clamp when the maximum is under 24h, which every Istio client asks for.",
     )
@@ -155,7 +162,7 @@ class PolicySection(Section):
         return self
 
     def _lifetime_problems(self) -> list[str]:
-        least = self.backdate * _BACKDATES_IN_A_LIFETIME
+        least = self.backdate * LIFETIME_PER_BACKDATE
         found = [
             f"{name} at least 10 times backdate, so {render_duration(least)} or more "
             f"(it is {render_duration(lifetime)})"
@@ -171,13 +178,6 @@ class PolicySection(Section):
                 f"maximum_lifetime ({render_duration(self.maximum_lifetime)})",
             )
         return found
-
-    @property
-    def clamps(self) -> bool:
-        """Whether a wish over the maximum is shortened instead of refused."""
-        if self.over_maximum is None:
-            return self.maximum_lifetime < _DAY
-        return self.over_maximum == "clamp"
 
 
 class InventorySqlite(Section):
@@ -210,7 +210,7 @@ class InventorySqlite(Section):
 
 
 class Limits(Section):
-    """Bounds that protect the server from its callers."""
+    """Bounds that protect the server from its callers; each guards one process."""
 
     handling: Wait = Field(
         default=timedelta(seconds=10),
@@ -219,63 +219,96 @@ class Limits(Section):
     )
     handshake: Wait = Field(
         default=timedelta(seconds=10),
-        description="Longest TLS handshake. Default: 10s.",
+        description="Longest TLS and HTTP/2 set-up. Default: 10s.",
     )
     drain: Wait = Field(
         default=timedelta(seconds=10),
         description="Grace for requests in flight at SIGTERM. Default: 10s, under the 30s of "
         "Kubernetes' terminationGracePeriodSeconds.",
     )
-    csr_bytes: Size = Field(
-        default=Size(16 * 1024),
-        ge=1024,
-        description="Largest CSR, PEM. Default: 16KiB (an RSA-4096 CSR is under 2KiB).",
+    connections: PositiveInt = Field(
+        default=20_000,
+        description="Connections at once, those in their handshake included; an idle one holds "
+        "about 50 KB. Default: 20000, for sidecars keep theirs.",
+    )
+    connection_idle: Wait = Field(
+        default=timedelta(minutes=5),
+        description="A connection without calls is closed after this. Default: 5m, for a sidecar "
+        "asks twice a day and ztunnel does not reuse its own.",
+    )
+    connection_age: Annotated[timedelta, *duration_from("10s", "30d")] = Field(
+        default=timedelta(minutes=30),
+        description="Older connections are closed, so that load spreads over replicas. Default: "
+        "30m (istiod's chart).",
+    )
+    streams_per_connection: PositiveInt = Field(
+        default=100,
+        description="HTTP/2 streams that a client may open on a connection. Default: 100, the "
+        "least that RFC 9113 6.5.2 recommends.",
+    )
+    calls_per_connection: PositiveInt = Field(
+        default=100,
+        description="Calls in flight on a connection; raise it for a proxy that carries many "
+        "callers on one. Default: 100.",
+    )
+    calls_in_flight: PositiveInt = Field(
+        default=4096,
+        description="Calls in flight on all connections. Default: 4096.",
     )
     message_bytes: Size = Field(
         default=Size(64 * 1024),
-        ge=4096,
-        description="Largest gRPC message; the transport refuses a larger one. Default: 64KiB.",
+        ge=32 * 1024,
+        description="Largest gRPC message; the transport refuses a larger one. The CSR in it may "
+        "have 16KiB, always. Default: 64KiB.",
     )
     metadata_soft_bytes: Size = Field(
         default=Size(16 * 1024),
         ge=4096,
-        description="From this size on some requests' metadata are refused. Default: 16KiB, for a "
-        "token has at most 8KiB.",
+        description="From this size of the headers on, a growing share of calls is refused. "
+        "Default: 16KiB, for a token has at most 8KiB.",
     )
     metadata_hard_bytes: Size = Field(
         default=Size(32 * 1024),
         ge=4096,
-        description="From this size on all are refused. Default: 32KiB.",
+        description="From this size of the headers on, all calls are refused. Default: 32KiB.",
     )
-    streams_per_connection: PositiveInt = Field(
-        default=100,
-        description="Concurrent HTTP/2 streams of one connection. Default: 100 (RFC 9113 6.5.2 "
-        "recommends no less).",
+    waiting: PositiveInt = Field(
+        default=3000,
+        description="Calls that wait for their turn. Default: 3000.",
     )
-    connections: PositiveInt = Field(
-        default=10_000,
-        description="Connections at once. Default: 10000, for sidecars hold theirs idle.",
-    )
-    calls_in_flight: PositiveInt = Field(
-        default=4096,
-        description="Calls that are being handled at once, all connections. Default: 4096.",
+    waiting_bytes: Size = Field(
+        default=Size(32 * 1024**2),
+        ge=1024**2,
+        description="What these hold together. Default: 32MiB.",
     )
     parked: PositiveInt = Field(
-        default=1024,
-        description="Requests that wait for a key or a review at once. Default: 1024.",
+        default=2000,
+        description="Calls that wait for a key set or a token review. Default: 2000.",
     )
     queue_total: PositiveInt = Field(
-        default=4096,
-        description="Orders waiting for a signature. Default: 4096, some 2s of signing on a core.",
+        default=20_000,
+        description="Orders that wait for a signature. Default: 20000.",
     )
     queue_per_namespace: PositiveInt = Field(
-        default=2048,
-        description="Of these, of one namespace. Default: 2048.",
+        default=10_000,
+        description="Of these, of one namespace. Default: 10000.",
     )
     queue_per_caller: PositiveInt = Field(
-        default=512,
-        description="Of these, of one caller. Default: 512.",
+        default=1000,
+        description="Of these, of one pod or ztunnel. Default: 1000.",
     )
+    queue_wait: Wait = Field(
+        default=timedelta(seconds=1),
+        description="Longest expected wait for a signature; who would wait longer is turned away "
+        "at once. Default: 1s: istio-agent's five attempts end within 1.5s.",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.metadata_soft_bytes > self.metadata_hard_bytes:
+            msg = "metadata_soft_bytes at most metadata_hard_bytes"
+            raise ValueError(msg)
+        return self
 
 
 class Logging(Section):

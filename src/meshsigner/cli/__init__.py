@@ -1,0 +1,33 @@
+"""The command line: what a person starts.
+
+Each command is a file of its own; `exits` has the meaning of exit codes,
+`terminal` the way of talking. Commands import the server only when they start
+it, so that help and completion answer at once.
+"""
+
+import sys
+
+import typer
+
+from meshsigner.cli import check_config, dev, request, serve, version
+
+app = typer.Typer(
+    name="meshsigner",
+    help="An Istio-compatible certificate signing server.\n\n"
+    "Example: `meshsigner dev run` starts one on embedded defaults.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_show_locals=False,  # locals hold tokens and keys
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(dev.app, name="dev", help=dev.HELP)
+app.command("serve", help=serve.HELP)(serve.serve)
+app.command("request", help=request.HELP)(request.request)
+app.command("check-config", help=check_config.HELP)(check_config.check_config)
+app.command("config-reference", help=check_config.REFERENCE_HELP)(check_config.config_reference)
+app.command("version", help=version.HELP)(version.version)
+
+
+def main() -> None:
+    """Run the command line."""
+    sys.exit(app())

@@ -1,0 +1,57 @@
+"""`meshsigner check-config`: what a configuration means, before a server takes it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from meshsigner.cli.exits import Exit, exit_codes
+from meshsigner.cli.options import Json
+from meshsigner.cli.terminal import fail, say, say_json
+from meshsigner.config import load_config
+from meshsigner.config.reference import render_effective, render_reference
+from meshsigner.errors import ConfigurationError
+
+HELP = f"""Check a configuration and print what is in effect, defaults and environment included.
+
+Says all problems at once. Files that the configuration names are not opened, so that it can be
+checked anywhere; `meshsigner serve` opens them before it starts.
+
+Example:
+
+    meshsigner check-config meshsigner.yaml
+
+{exit_codes(Exit.INPUT)}
+"""
+
+
+def check_config(
+    file: Annotated[Path, typer.Argument(help="The YAML file.", metavar="FILE")],
+    *,
+    json: Json = False,
+) -> None:
+    """Check a file and print what it means."""
+    try:
+        config = load_config(file)
+    except ConfigurationError as error:
+        count = len(error.problems)
+        fail(Exit.INPUT, f"{file}: {count} problem{'s' if count > 1 else ''}", *error.problems)
+    if json:
+        say_json(config.model_dump(mode="json"))
+    else:
+        say(render_effective(config).rstrip())
+
+
+REFERENCE_HELP = f"""Print all settings with units, defaults and their sources, as Markdown.
+
+Example:
+
+    meshsigner config-reference > docs/config.md
+
+{exit_codes()}
+"""
+
+
+def config_reference() -> None:
+    """Print docs/config.md."""
+    say(render_reference().rstrip())

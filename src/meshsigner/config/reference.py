@@ -1,0 +1,87 @@
+"""Writes the configuration down: all settings (docs/config.md) and what is in effect."""
+
+from collections.abc import Iterator
+
+import yaml
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from meshsigner.config.model import (
+    ENVIRONMENT_PREFIX,
+    LEVEL_SEPARATOR,
+    Config,
+    sections_in,
+    tag_of,
+)
+
+_ENV_POLICY = f"{ENVIRONMENT_PREFIX}POLICY{LEVEL_SEPARATOR}"
+_HEAD = f"""\
+# Configuration
+
+Made by `make docs` from the models in `src/meshsigner/config`; a test compares it. Do not edit.
+
+One YAML file, given to `meshsigner serve --config FILE`, and the environment, which wins over the
+file. `meshsigner check-config FILE` says all problems at once and prints what is in effect.
+
+* **Unknown keys are errors**, in the file and in the environment.
+* **Durations** are whole numbers with units: `500ms`, `90s`, `15m`, `24h`, `1h30m`, `90d`.
+* **Sizes** are bytes, or take a unit: `16KiB`, `10GiB`.
+* **Secrets are paths** of files, never values; each file is read anew when it changes.
+* **Environment**: `{ENVIRONMENT_PREFIX}`, then the place in upper case, levels parted by
+  `{LEVEL_SEPARATOR}`: `{_ENV_POLICY}DEFAULT_LIFETIME=12h`. A list is written as JSON and
+  replaces the file's: `{_ENV_POLICY}KEY_ALGORITHMS=["p256"]`.
+* **Reload**: `SIGHUP` takes `policy` and the logging level anew, and looks at all files at once.
+  A bad configuration is refused as a whole and logged; the old one stays. The rest needs a restart.
+"""
+
+
+def render_effective(config: Config) -> str:
+    """Write a configuration as YAML, defaults and environment included; it holds no secrets."""
+    text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, width=100)
+    return text
+
+
+def render_reference() -> str:
+    """Write docs/config.md."""
+    return _HEAD + "".join(_render_section("", Config, Config.__doc__ or ""))
+
+
+def _render_section(place: str, section: type[BaseModel], meaning: str) -> Iterator[str]:
+    yield f"\n## {f'`{place}`' if place else 'All sections'}\n\n{_first_line(meaning)}\n\n"
+    yield "| key | what | default |\n|---|---|---|\n"
+    inner: list[tuple[str, type[BaseModel]]] = []
+    for name, field in section.model_fields.items():
+        yield f"| `{name}` | {_what(field)} | {_default(field)} |\n"
+        inner += [(_place(place, name, field, s), s) for s in sections_in(field.annotation)]
+    for where, part in inner:
+        yield from _render_section(where, part, part.__doc__ or "")
+
+
+def _place(place: str, name: str, field: FieldInfo, section: type[BaseModel]) -> str:
+    parts = [place, name] if place else [name]
+    is_list = sections_in(field.annotation) and field.annotation not in sections_in(
+        field.annotation
+    )
+    tag = tag_of(section)
+    several = len(sections_in(field.annotation)) > 1
+    text = ".".join(parts) + ("[]" if is_list and not _is_choice(field) else "")
+    return f"{text} ({tag})" if tag and several else text
+
+
+def _is_choice(field: FieldInfo) -> bool:
+    return field.discriminator is not None
+
+
+def _first_line(text: str) -> str:
+    return text.strip().split("\n", maxsplit=1)[0]
+
+
+def _what(field: FieldInfo) -> str:
+    return (field.description or "").split(" Default: ")[0].replace("|", "\\|")
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "**required**"
+    _, _, told = (field.description or "").partition("Default: ")
+    return told.rstrip(".").replace("|", "\\|") or "as below"
