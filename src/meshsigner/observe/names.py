@@ -21,6 +21,16 @@ class Event(StrEnum):
     SERVING_CERTIFICATE_RELOADED = "serving certificate reloaded"
     SERVING_CERTIFICATE_KEPT = "new serving certificate refused, the old one is kept"
     LINES_LOST = "log lines lost"
+    ISSUER_LOADED = "issuer loaded"
+    ISSUER_REPLACED = "issuer replaced"
+    ISSUER_KEPT = "CA directory refused, the issuer in use is kept"
+    ISSUER_EXPIRES = "issuer expires soon"
+    ISSUER_REMARK = "remark on the CA directory"
+    ISSUER_POLLED = "no directory events, the CA directory is polled"
+    TOKEN_KEYS_TAKEN = "token keys taken"  # noqa: S105 - an event
+    TOKEN_KEYS_KEPT = "no new token keys, the old ones are kept"  # noqa: S105 - an event
+    TOKEN_REVIEWS_WORK = "token reviews work"  # noqa: S105 - an event
+    TOKEN_REVIEWS_FAIL = "token reviews fail"  # noqa: S105 - an event
 
 
 class Outcome(StrEnum):
