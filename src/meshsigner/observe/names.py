@@ -31,6 +31,9 @@ class Event(StrEnum):
     TOKEN_KEYS_KEPT = "no new token keys, the old ones are kept"  # noqa: S105 - an event
     TOKEN_REVIEWS_WORK = "token reviews work"  # noqa: S105 - an event
     TOKEN_REVIEWS_FAIL = "token reviews fail"  # noqa: S105 - an event
+    RELOADED = "settings reloaded"
+    RELOAD_REFUSED = "new settings refused, the old ones are kept"
+    WATCH_FAILED = "a watch failed, it is taken up again"
 
 
 class Outcome(StrEnum):

@@ -1,0 +1,131 @@
+"""The embedded CA: signs orders at once with a key that this process can use.
+
+Joins an issuer, its template and a `KeySigner` to a `LocalSigner`. It builds
+nothing of its own: `profile` makes the DER, the key makes the signature, this
+chooses the serial number. Where issuers come from, and when they change, is
+`trust`'s matter.
+
+Source: RFC 5280 4.1.2.2; docs/standards.md 22, 24.
+"""
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from meshsigner.errors import NotReady
+from meshsigner.model import Chain, Health, Issuer, Order
+from meshsigner.ports import KeySigner
+from meshsigner.profile import Template
+from meshsigner.signing.local_key import local_key
+from meshsigner.trust import CaFiles
+
+# A serial has 16 octets and starts with the bits 01: positive, never zero, never
+# over 20 octets, and 126 random bits where 64 are demanded (RFC 5280 4.1.2.2).
+SERIAL_RANDOM_BITS = 126
+
+
+class IssuerSource(Protocol):
+    """Where the issuer of the moment comes from; `trust.IssuerDirectory` is one."""
+
+    @property
+    def current(self) -> CaFiles:
+        """The CA that signs now; the same object until another takes its place."""
+        ...
+
+    def health(self, now: datetime) -> Health:
+        """Say whether that CA can sign at a time."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Ready:
+    """Everything that is derived once from a CA, and forgotten with it."""
+
+    files: CaFiles
+    issuer: Issuer
+    template: Template
+    key: KeySigner = field(repr=False)
+
+
+class EmbeddedSigner:
+    """Signs with the CA of the moment.
+
+    Safe for several threads: each signature uses one CA's issuer, template and
+    key together, whatever is swapped meanwhile.
+
+    Args:
+        source: Where the CA comes from.
+        open_key: Makes the key of a CA usable; by default the one that was
+            loaded with it.
+        name: Name of the backend in logs, metrics and the inventory.
+    """
+
+    def __init__(
+        self,
+        source: IssuerSource,
+        *,
+        open_key: Callable[[CaFiles], KeySigner] = lambda files: local_key(files.key),
+        name: str = "embedded",
+    ) -> None:
+        self.name = name
+        self._source = source
+        self._open_key = open_key
+        self._ready = self._derive(source.current)
+
+    def issuer(self, now: datetime) -> Issuer:
+        """Return the issuer that signs now.
+
+        Raises:
+            NotReady: The CA has expired.
+        """
+        ready = self._follow()
+        if now > ready.files.expires:
+            raise NotReady(f"the CA expired at {ready.files.expires:%Y-%m-%d %H:%M:%S}Z")
+        return ready.issuer
+
+    def sign(self, order: Order) -> Chain:
+        """Sign an order.
+
+        Raises:
+            BackendUnavailable: The key cannot be used now.
+            NotReady: The order's issuer has been replaced.
+        """
+        ready = self._ready
+        if order.issuer is not ready.issuer:
+            ready = self._follow()
+            if order.issuer is not ready.issuer:
+                raise NotReady("the order's issuer has been replaced")
+        serial = new_serial()
+        tbs = ready.template.build_tbs(order, serial)
+        return Chain(
+            leaf_der=ready.template.assemble(tbs, ready.key.sign(tbs)),
+            issuer=ready.issuer,
+            serial=serial,
+            backend=self.name,
+        )
+
+    def health(self, now: datetime) -> Health:
+        """Say whether it can sign now."""
+        return self._source.health(now)
+
+    def _follow(self) -> _Ready:
+        """Return what belongs to the CA of the moment; derive it when that has changed."""
+        ready, files = self._ready, self._source.current
+        if ready.files is not files:
+            ready = self._ready = self._derive(files)
+        return ready
+
+    def _derive(self, files: CaFiles) -> _Ready:
+        return _Ready(
+            files=files,
+            issuer=files.issuer,
+            template=Template.of(files.issuer),
+            key=self._open_key(files),
+        )
+
+
+def new_serial() -> int:
+    """Return a fresh serial number: positive, random, exactly 16 octets."""
+    return 1 << SERIAL_RANDOM_BITS | secrets.randbits(SERIAL_RANDOM_BITS)

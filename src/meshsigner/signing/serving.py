@@ -1,0 +1,160 @@
+"""The server's own TLS certificate, issued to itself under the CA of the moment.
+
+Decides when it is made anew: when it nears its end, when its CA or its names
+have changed. It is kept in two files, which whoever presents it reads again on
+change; the key stays the same, so the pair fits together at every moment.
+
+Source: docs/standards.md 47, 49, 60; istio pilot/pkg/bootstrap/server.go
+(istiod's own DNS certificate).
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from meshsigner.errors import ConfigurationError
+from meshsigner.signing.embedded import IssuerSource
+from meshsigner.signing.making import (
+    SERVING_BACKDATE,
+    build_serving,
+    new_key,
+    render_certificate,
+    render_key,
+)
+from meshsigner.trust import CaFiles
+from meshsigner.trust.authority import extension_of
+from meshsigner.trust.findings import Findings
+from meshsigner.trust.layout import check_key_mode, read_file
+from meshsigner.trust.path import issued_by
+from meshsigner.trust.pem import parse_certificates, parse_private_key
+from meshsigner.trust.writing import PRIVATE_MODE, PUBLIC_MODE, locked, write_file
+
+LIFETIME = timedelta(days=1)  # as a workload's (istiod's DEFAULT_WORKLOAD_CERT_TTL)
+LOOK_INTERVAL_S = 30.0
+
+Names = Sequence[str | IPv4Address | IPv6Address]
+
+
+class ServingIssuer:
+    """Keeps a serving certificate in files, fresh and under the CA of the moment.
+
+    Args:
+        directory: Gets `serving-cert.pem` and `serving-key.pem`; made when it is
+            not there.
+        source: Where the CA comes from.
+        names: DNS names and addresses that clients dial.
+        clock: Returns the time, UTC.
+        lifetime: Of each certificate; it is renewed at half of it.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        source: IssuerSource,
+        *,
+        names: Names,
+        clock: Callable[[], datetime],
+        lifetime: timedelta = LIFETIME,
+    ) -> None:
+        self.certificate_file = directory / "serving-cert.pem"
+        self.key_file = directory / "serving-key.pem"
+        self._directory = directory
+        self._source = source
+        self._names = tuple(names)
+        self._clock = clock
+        self._lifetime = lifetime
+
+    def ensure(self) -> bool:
+        """Issue a certificate unless the one in the files will do.
+
+        Returns:
+            True when one was written.
+
+        Raises:
+            ConfigurationError: The files cannot be written, or the key in them
+                cannot be used.
+        """
+        files, now = self._source.current, self._clock()
+        try:
+            with locked(self._directory):
+                key = self._key()
+                if self._will_do(key, files, now):
+                    return False
+                chain = self._issue(key, files, now)
+                write_file(self.certificate_file, chain, mode=PUBLIC_MODE)
+        except OSError as error:
+            raise ConfigurationError(
+                f"{self._directory}: the serving certificate cannot be kept there "
+                f"({error.strerror}); expected a directory that this user may write; choose "
+                "another or fix its mode",
+            ) from error
+        return True
+
+    async def watch(self, interval_s: float = LOOK_INTERVAL_S) -> None:
+        """Look again and again, until cancelled.
+
+        Args:
+            interval_s: Seconds between two looks.
+
+        Raises:
+            ConfigurationError: As `ensure`.
+        """
+        while True:
+            await asyncio.sleep(interval_s)
+            await asyncio.to_thread(self.ensure)
+
+    def _key(self) -> ec.EllipticCurvePrivateKey:
+        """Return the kept key; make it when there is none."""
+        if not self.key_file.exists():
+            key = new_key()
+            write_file(self.key_file, render_key(key), mode=PRIVATE_MODE)
+            return key
+        findings = Findings()
+        check_key_mode(self.key_file, findings)
+        data = read_file(self.key_file, findings)
+        kept = None if data is None else parse_private_key(data, self.key_file, findings)
+        if findings.problems or not isinstance(kept, ec.EllipticCurvePrivateKey):
+            raise ConfigurationError(
+                *findings.problems,
+                f"{self.key_file}: holds no key that was made here; remove the file",
+            )
+        return kept
+
+    def _issue(self, key: ec.EllipticCurvePrivateKey, files: CaFiles, now: datetime) -> bytes:
+        leaf = build_serving(
+            key.public_key(),
+            issuer=files.issuer.certificate,
+            issuer_key=files.key,
+            names=self._names,
+            validity=(now - SERVING_BACKDATE, min(now + self._lifetime, files.expires)),
+        )
+        return render_certificate(leaf) + "".join(files.issuer.chain_pem).encode()
+
+    def _will_do(self, key: ec.EllipticCurvePrivateKey, files: CaFiles, now: datetime) -> bool:
+        """Tell whether the certificate in the file is ours, under this CA, and lasts."""
+        data = read_file(self.certificate_file, Findings())
+        kept = () if data is None else parse_certificates(data, self.certificate_file, Findings())
+        if data is None or not kept or not data.endswith("".join(files.issuer.chain_pem).encode()):
+            return False
+        leaf = kept[0].certificate
+        end = leaf.not_valid_after_utc
+        return (
+            leaf.public_key() == key.public_key()
+            and issued_by(leaf, files.issuer.certificate)
+            and _names_of(leaf) == set(self._names)
+            and leaf.not_valid_before_utc <= now
+            # Near the CA's own end a new one would last no longer.
+            and (end - now > self._lifetime / 2 or end >= files.expires)
+        )
+
+
+def _names_of(certificate: x509.Certificate) -> set[object]:
+    san = extension_of(certificate, x509.SubjectAlternativeName)
+    if san is None:
+        return set()
+    return {*san.get_values_for_type(x509.DNSName), *san.get_values_for_type(x509.IPAddress)}
