@@ -135,3 +135,12 @@ def answer_as_json(chain: Sequence[str], call_s: float) -> dict[str, object]:
         "chain": [render_name(c) for element in chain for c in _load(element)],
         "call_ms": round(call_s * 1000, 1),
     }
+
+
+def serial_of(chain: Sequence[str]) -> str:
+    """Return the leaf's serial number as the inventory writes it: lower-case hex.
+
+    Args:
+        chain: Elements of a checked `cert_chain`.
+    """
+    return f"{_load(chain[0])[0].serial_number:x}"

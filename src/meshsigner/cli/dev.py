@@ -9,9 +9,11 @@ import typer
 from meshsigner.cli.dev_state import DevState
 from meshsigner.cli.dev_tokens import TokenIssuer, TokenWish
 from meshsigner.cli.exits import Exit, exit_codes
-from meshsigner.cli.options import Json, StateDir, duration
-from meshsigner.cli.terminal import fail, say_json
+from meshsigner.cli.options import Json, StateDir, address, duration
+from meshsigner.cli.terminal import fail, say_json, warn
 from meshsigner.cli.token import parse_token
+from meshsigner.config.fields import Address
+from meshsigner.errors import ConfigurationError
 from meshsigner.spiffe import InvalidSpiffeId, TrustDomain, WorkloadId
 
 HELP = "Run a server on embedded defaults, and make tokens for it: for development."
@@ -27,7 +29,72 @@ Example:
 {exit_codes(Exit.INPUT)}
 """
 
+RUN_HELP = f"""Run a server that makes everything it needs, until Ctrl-C.
+
+CA, serving certificate, token issuer and inventory are kept in the state directory, across
+restarts. Trust domain cluster.local, cluster id Kubernetes. The token issuer is for development
+alone: whoever can read the state directory can be any workload.
+
+Example:
+
+    meshsigner dev run --demo
+
+{exit_codes(Exit.INPUT, Exit.REFUSED, Exit.UNAVAILABLE, Exit.WRONG_ANSWER)}
+"""
+
+_LISTEN = Address("127.0.0.1", 15012)
+_ADMIN = Address("127.0.0.1", 15014)
+
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+
+
+@app.command("run", help=RUN_HELP)
+def run(
+    *,
+    state_dir: StateDir = Path(".state"),
+    listen: Annotated[
+        Address,
+        typer.Option(
+            parser=address,
+            metavar="HOST:PORT",
+            show_default="127.0.0.1:15012",
+            help="Where workloads ask; port 0 takes a free one.",
+        ),
+    ] = _LISTEN,
+    admin: Annotated[
+        Address,
+        typer.Option(
+            parser=address,
+            metavar="HOST:PORT",
+            show_default="127.0.0.1:15014",
+            help="Where probes and Prometheus ask; port 0 takes a free one.",
+        ),
+    ] = _ADMIN,
+    ca_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Directory with a CA in Istio's cacerts layout.", show_default="a self-made one"
+        ),
+    ] = None,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Send it a sidecar's CSR, and show what comes back.")
+    ] = False,
+) -> None:
+    """Prepare the state directory, then serve from it."""
+    # The server's libraries are only loaded where a server is started.
+    from meshsigner.app import run as run_server  # noqa: PLC0415
+    from meshsigner.cli.demo import Demo  # noqa: PLC0415
+
+    state = DevState(state_dir, ca_dir)
+    try:
+        tokens = state.prepare(datetime.now(UTC))
+        warn(
+            f"Development server: its token issuer ({state.token_issuer_key}) makes anybody any "
+            "workload. Never use it, or this state, for a mesh."
+        )
+        run_server(state.config(listen, admin), ready=Demo(state, tokens, sends_csr=demo).show)
+    except ConfigurationError as error:
+        fail(Exit.INPUT, "the server cannot start", *error.problems)
 
 
 @app.command("token", help=TOKEN_HELP)

@@ -85,7 +85,7 @@ class DevState:
         return {
             "trust_domain": TRUST_DOMAIN,
             "clusters": [{"id": CLUSTER_ID, "local": True, "authenticators": [tokens]}],
-            "issuer": {"path": self.ca_dir},
+            "issuer": {"type": "self_made" if self._makes_ca else "directory", "path": self.ca_dir},
             "listen": {
                 "address": listen,
                 "tls": {

@@ -38,6 +38,13 @@ HttpUrl = Annotated[
 Audiences = Annotated[tuple[Text, ...], Field(min_length=1)]
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"]
 
+Algorithms = Annotated[frozenset[Algorithm], Field(min_length=1)]
+
+_KUBERNETES_ALGORITHMS: frozenset[Algorithm] = frozenset({"RS256", "ES256", "ES384", "ES512"})
+_KEY_SOURCES = ("jwks_file", "jwks_url", "in_cluster", "kubeconfig")
+_ALGORITHMS = (
+    "Signature algorithms that a token may use. Default: those that kube-apiserver signs with."
+)
 _AUDIENCES = (
     "Audiences that a token may be made for. Default: istio-ca (Istio's global.sds.token.aud)."
 )
@@ -52,11 +59,21 @@ class TokenReview(Section):
         description="How to reach the API server. Default: none, the pod's own service account "
         "in the cluster where the server runs.",
     )
+    context: Text | None = Field(
+        default=None,
+        description="Which of the kubeconfig's contexts. Default: its current one.",
+    )
     audiences: Audiences = Field(default=("istio-ca",), description=_AUDIENCES)
+    issuer: Text | None = Field(
+        default=None,
+        description="The `iss` that a token must have before the API server is asked. Default: "
+        "none, the API server decides.",
+    )
+    algorithms: Algorithms = Field(default=_KUBERNETES_ALGORITHMS, description=_ALGORITHMS)
     cache: Annotated[timedelta, *duration_from("0s", "5m")] = Field(
-        default=timedelta(seconds=30),
+        default=timedelta(seconds=10),
         description="How long an answer is believed, at most until the token expires: so long a "
-        "deleted pod's token still works. Default: 30s.",
+        "deleted pod's token still works. Default: 10s.",
     )
     max_in_flight: PositiveInt = Field(
         default=32,
@@ -79,8 +96,8 @@ class Jwks(Section):
     audiences: Audiences = Field(default=("istio-ca",), description=_AUDIENCES)
     jwks_file: FilePath | None = Field(
         default=None,
-        description="Keys from a file, taken anew when it changes. Default: none; without "
-        "jwks_file and jwks_url the keys are found by OIDC discovery at the issuer.",
+        description="Keys from a file, taken anew when it changes. Default: none; without any "
+        "source they are found by OIDC discovery at the issuer.",
     )
     jwks_url: HttpUrl | None = Field(
         default=None,
@@ -94,26 +111,27 @@ class Jwks(Section):
         default=None,
         description="File with a bearer token that the key endpoint asks for. Default: none.",
     )
-    algorithms: frozenset[Algorithm] = Field(
-        default=frozenset({"RS256", "ES256", "ES384", "ES512"}),
-        min_length=1,
-        description="Signature algorithms that a token may use. Default: those that "
-        "kube-apiserver signs with.",
+    in_cluster: bool = Field(
+        default=False,
+        description="True: keys from the API server of the cluster where the server runs, with "
+        "the pod's own service account. Default: false.",
     )
+    kubeconfig: FilePath | None = Field(
+        default=None,
+        description="Keys from the API server that this file leads to. Default: none.",
+    )
+    algorithms: Algorithms = Field(default=_KUBERNETES_ALGORITHMS, description=_ALGORITHMS)
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if self.jwks_file is not None and self.jwks_url is not None:
-            msg = "jwks_file or jwks_url, not both"
-            raise ValueError(msg)
-        discovers = self.jwks_file is None and self.jwks_url is None
-        if discovers and not self.issuer.startswith(
+        given = [name for name in _KEY_SOURCES if getattr(self, name)]
+        if len(given) > 1:
+            raise ValueError(f"one source of keys, not {' and '.join(given)}")
+        if not given and not self.issuer.startswith(
             ("https://", "http://127.0.0.1", "http://[::1]")
         ):
-            msg = (
-                "an https issuer, or jwks_file or jwks_url: discovery asks the issuer for its keys"
-            )
-            raise ValueError(msg)
+            sources = ", ".join(_KEY_SOURCES)
+            raise ValueError(f"an https issuer, where its keys are discovered, or one of {sources}")
         return self
 
 

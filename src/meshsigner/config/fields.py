@@ -60,16 +60,15 @@ def parse_duration(value: object) -> timedelta:
 
 
 def render_duration(value: timedelta) -> str:
-    """Write a duration in the largest unit that divides it."""
-    milliseconds = round(value.total_seconds() * 1000)
-    if milliseconds == 0:
-        return "0s"
-    for unit, size_s in reversed(_UNITS_S.items()):
-        count, rest = divmod(milliseconds, round(size_s * 1000))
-        # 24h stays 24h, as Istio writes it; whole days are for what is longer
-        if rest == 0 and (unit != "d" or count > 1):
-            return f"{count}{unit}"
-    return f"{milliseconds}ms"
+    """Write a duration as it is read; days only where they are whole and several."""
+    days, rest = divmod(value, timedelta(days=1))
+    if days > 1 and not rest:
+        return f"{days}d"
+    text, left = "", round(value.total_seconds() * 1000)
+    for unit in ("h", "m", "s", "ms"):
+        count, left = divmod(left, round(_UNITS_S[unit] * 1000))
+        text += f"{count}{unit}" if count else ""
+    return text or "0s"
 
 
 def render_size(value: int) -> str:

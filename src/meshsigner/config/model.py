@@ -17,6 +17,7 @@ from meshsigner.config.sections import (
     Admin,
     InventorySqlite,
     IssuerDirectory,
+    IssuerSelfMade,
     Limits,
     Listen,
     Logging,
@@ -57,7 +58,10 @@ class Config(BaseSettings):
         "`.` as in Istio.",
     )
     clusters: Clusters = Field(description="The clusters whose callers are served.")
-    issuer: IssuerDirectory = Field(description="The CA that signs.")
+    issuer: IssuerDirectory | IssuerSelfMade = Field(
+        discriminator="type",
+        description="The CA that signs: `directory` or `self_made`.",
+    )
     listen: Listen = Field(description="The port where workloads ask for certificates.")
     inventory: InventorySqlite = Field(
         default=InventorySqlite(),

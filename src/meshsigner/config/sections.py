@@ -98,13 +98,28 @@ class Admin(Section):
 class IssuerDirectory(Section):
     """A CA from a directory in Istio's `cacerts` layout, taken anew when it changes."""
 
-    type: Literal["directory"] = Field(
-        default="directory",
-        description="Default: directory, the only kind so far.",
-    )
+    type: Literal["directory"] = Field(description="`directory`.")
     path: FilePath = Field(
         description="Directory with ca-cert.pem, ca-key.pem, cert-chain.pem and root-cert.pem, "
         "or tls.crt, tls.key and ca.crt, as Istio's secret `cacerts` holds them.",
+    )
+
+
+class IssuerSelfMade(Section):
+    """A root and an intermediate that the server makes for itself and renews."""
+
+    type: Literal["self_made"] = Field(description="`self_made`.")
+    path: FilePath = Field(
+        description="Directory where they are kept; must be writable. The root's key lies in "
+        "root-key.pem: take it away to keep the root offline, bring it back to renew.",
+    )
+    root_lifetime: Lifetime = Field(
+        default=timedelta(days=3650),
+        description="Of a new root. Default: 3650d (istiod's CITADEL_SELF_SIGNED_ROOT_CERT_TTL).",
+    )
+    intermediate_lifetime: Lifetime = Field(
+        default=timedelta(days=365),
+        description="Of each intermediate; it is renewed when a third remains. Default: 365d.",
     )
 
 
@@ -198,14 +213,14 @@ class InventorySqlite(Section):
         "`normal`: it may be lost then. Default: full (no certificate without a record).",
     )
     retention: Annotated[timedelta, *duration_from("0s", "36500d")] = Field(
-        default=timedelta(days=90),
-        description="How long a row is kept after its certificate expired. Default: 90d.",
+        default=timedelta(days=30),
+        description="How long a row is kept after its certificate expired. Default: 30d.",
     )
     max_bytes: Size = Field(
         default=Size(10 * 1024**3),
         ge=1024**2,
         description="Size bound of the database; at it, certificates are withheld and readiness "
-        "says so. Default: 10GiB, some 5 million rows.",
+        "says so. Default: 10GiB, some 6 million rows.",
     )
 
 
@@ -223,8 +238,13 @@ class Limits(Section):
     )
     drain: Wait = Field(
         default=timedelta(seconds=10),
-        description="Grace for requests in flight at SIGTERM. Default: 10s, under the 30s of "
+        description="Grace for calls in flight at SIGTERM. Default: 10s, under the 30s of "
         "Kubernetes' terminationGracePeriodSeconds.",
+    )
+    drain_notice: Annotated[timedelta, *duration_from("0s", "10m")] = Field(
+        default=timedelta(0),
+        description="How long after SIGTERM the port stays open while readiness already says no, "
+        "so that load balancers look elsewhere first. Default: 0s.",
     )
     connections: PositiveInt = Field(
         default=20_000,

@@ -16,6 +16,7 @@ clusters:
 listen:
   tls: {type: issuer, dns_names: [meshsigner.meshsigner.svc]}
 issuer:
+  type: directory
   path: /etc/meshsigner/ca
 """
 
@@ -39,7 +40,9 @@ def load() -> Callable[..., Config]:
     """Return a function that reads the smallest configuration with changed sections."""
 
     def load(**changes: object) -> Config:
-        return parse_config(yaml.safe_dump({**yaml.safe_load(SMALLEST), **changes}), name="test.yaml")
+        return parse_config(
+            yaml.safe_dump({**yaml.safe_load(SMALLEST), **changes}), name="test.yaml"
+        )
 
     return load
 

@@ -59,7 +59,10 @@ def test_over_maximum_clamps_only_below_a_day(
 @pytest.mark.parametrize(
     ("policy", "words"),
     [
-        ({"default_lifetime": "19m"}, "default_lifetime at least 10 times backdate, so 20m or more"),
+        (
+            {"default_lifetime": "19m"},
+            "default_lifetime at least 10 times backdate, so 20m or more",
+        ),
         ({"backdate": "3h"}, "from 0s to 1h"),
         ({"default_lifetime": "91d"}, "default_lifetime (91d) at most maximum_lifetime (90d)"),
         ({"min_rsa_bits": 4096, "max_rsa_bits": 2048}, "min_rsa_bits at most max_rsa_bits"),
@@ -80,12 +83,22 @@ def test_policy_that_breaks_a_rule_is_refused(
     ("clusters", "words"),
     [
         ([], "at least one"),
-        ([{"id": "a"}, {"id": "a", "authenticators": [{"type": "token_review", "kubeconfig": "k"}]}], "each id and alias once ('a' is there 2 times)"),
+        (
+            [
+                {"id": "a"},
+                {"id": "a", "authenticators": [{"type": "token_review", "kubeconfig": "k"}]},
+            ],
+            "each id and alias once ('a' is there 2 times)",
+        ),
         ([{"id": "a", "aliases": ["a"]}], "each id and alias once"),
         (
             [
                 {"id": "a", "local": True},
-                {"id": "b", "local": True, "authenticators": [{"type": "token_review", "kubeconfig": "k"}]},
+                {
+                    "id": "b",
+                    "local": True,
+                    "authenticators": [{"type": "token_review", "kubeconfig": "k"}],
+                },
             ],
             "at most one local cluster (a, b say they are)",
         ),
@@ -104,8 +117,14 @@ def test_clusters_that_cannot_be_told_apart_are_refused(
 @pytest.mark.parametrize(
     ("jwks", "words"),
     [
-        ({"jwks_file": "a", "jwks_url": "https://a/keys"}, "jwks_file or jwks_url, not both"),
-        ({"issuer": "kubernetes/serviceaccount"}, "an https issuer, or jwks_file or jwks_url"),
+        (
+            {"jwks_file": "a", "jwks_url": "https://a/keys"},
+            "one source of keys, not jwks_file and jwks_url",
+        ),
+        (
+            {"issuer": "kubernetes/serviceaccount"},
+            "an https issuer, where its keys are discovered, or one of jwks_file",
+        ),
         ({"jwks_url": "http://example.org/keys"}, "an https URL"),
         ({"audiences": []}, "at least one"),
         ({"algorithms": ["HS256"]}, "'RS256'"),
@@ -125,7 +144,9 @@ def test_key_set_without_one_safe_source_is_refused(
 def test_keys_are_discovered_at_the_issuer_unless_told_otherwise(load: Load) -> None:
     """A jwks authenticator with an https issuer needs no other source."""
     authenticator = {"type": "jwks", "issuer": "https://a"}
-    (jwks,) = load(clusters=[{"id": "a", "authenticators": [authenticator]}]).clusters[0].authenticators
+    (jwks,) = (
+        load(clusters=[{"id": "a", "authenticators": [authenticator]}]).clusters[0].authenticators
+    )
     assert isinstance(jwks, Jwks)
     assert (jwks.jwks_file, jwks.jwks_url) == (None, None)
 

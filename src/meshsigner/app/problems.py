@@ -1,0 +1,43 @@
+"""Collects what is wrong with several parts, so that all of it is told at once."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from meshsigner.errors import ConfigurationError
+
+T = TypeVar("T")
+
+
+class Problems:
+    """What went wrong so far."""
+
+    def __init__(self) -> None:
+        self._found: list[str] = []
+
+    def attempt(self, make: Callable[[], T]) -> T | None:
+        """Make a part, or note what is wrong with it.
+
+        Args:
+            make: May raise ConfigurationError.
+
+        Returns:
+            The part, None when it could not be made.
+        """
+        try:
+            return make()
+        except ConfigurationError as error:
+            self.add(*error.problems)
+            return None
+
+    def add(self, *problems: str) -> None:
+        """Note problems."""
+        self._found += problems
+
+    def settle(self) -> None:
+        """Go on only if there are none.
+
+        Raises:
+            ConfigurationError: There are; it holds all of them.
+        """
+        if self._found:
+            raise ConfigurationError(*self._found)

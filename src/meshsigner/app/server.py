@@ -1,0 +1,245 @@
+"""One server: its parts put together, started in order, ended in reverse.
+
+Decides the order, and what a reload changes. Settings become parts in `parts`;
+when to start, reload and end is `process`'s matter.
+
+Start: CA, authenticators, inventory, serving certificate; all that is wrong
+with these is told at once. Then the pipeline, the wire, the admin port.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack, suppress
+from datetime import UTC, datetime
+from typing import Any
+
+from meshsigner.admin.server import AdminServer
+from meshsigner.app.parts import (
+    authenticator_of,
+    inventory_of,
+    issuance_limits_of,
+    policy_of,
+    upkeep_of,
+    wire_limits_of,
+)
+from meshsigner.app.problems import Problems
+from meshsigner.authn.clusters import ClusterAuthenticator
+from meshsigner.config import Config
+from meshsigner.config.sections import TlsFiles
+from meshsigner.errors import ConfigurationError, RecordFailed
+from meshsigner.issuance import Issuance
+from meshsigner.observe.logs import LineWriter, LogFormat, Renderer, configure, get_logger
+from meshsigner.observe.metrics import Metrics
+from meshsigner.observe.names import Event
+from meshsigner.observe.readiness import Readiness
+from meshsigner.recorder import Recorder
+from meshsigner.rpc.server import RpcServer
+from meshsigner.rpc.serving_certificate import ServingCertificate
+from meshsigner.signing.embedded import EmbeddedSigner
+from meshsigner.signing.serving import ServingIssuer
+from meshsigner.trust import IssuerDirectory
+
+_WATCH_PAUSE_S = 5.0  # before a watch that failed is taken up again
+
+
+def utc_now() -> datetime:
+    """Return the time, UTC."""
+    return datetime.now(UTC)
+
+
+class Server:
+    """A server in this process's event loop.
+
+    Args:
+        config: Its settings.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._policy = policy_of(config, 1)
+        self._renderer = _configure_logs(config)
+        self._metrics = Metrics()
+        self._lines = LineWriter(self._renderer, lost=self._metrics.lines_lost)
+        self._closing = AsyncExitStack()
+        self.address = ""
+        self.admin_address = ""
+
+    async def start(self) -> None:
+        """Start everything.
+
+        Raises:
+            ConfigurationError: It cannot; holds every problem that could be
+                found. Nothing is left running.
+        """
+        async with AsyncExitStack() as closing:
+            await self._start(closing)
+            self._closing = closing.pop_all()
+        get_logger().info(Event.READY, listen=self.address, admin=self.admin_address)
+
+    async def stop(self) -> None:
+        """Drain, then end everything."""
+        limits = self._config.limits
+        await self._rpc.drain(
+            grace_s=limits.drain.total_seconds(),
+            notice_s=limits.drain_notice.total_seconds(),
+        )
+        await self._closing.aclose()
+
+    async def reload(self, config: Config | None) -> None:
+        """Take policy and logging level anew, and look at all files at once.
+
+        Args:
+            config: New settings; None changes nothing but files.
+        """
+        if config is not None:
+            self._policy = policy_of(config, self._policy.generation + 1)
+            _configure_logs(config)
+            get_logger().info(
+                Event.RELOADED,
+                policy_generation=self._policy.generation,
+                need_restart=_need_restart(self._config, config),
+            )
+        await self._issuer.look()
+        self._serving.reload()
+
+    async def _start(self, closing: AsyncExitStack) -> None:
+        config = self._config
+        problems = Problems()
+        issuer = problems.attempt(lambda: self._issuer_of(config))
+        authenticator = problems.attempt(lambda: authenticator_of(config))
+        recorder = Recorder(inventory_of(config), self._metrics)
+        await _start_recorder(recorder, closing, problems)
+        await _start_authenticator(authenticator, closing, problems)
+        serving = problems.attempt(lambda: self._serving_of(config, issuer, closing))
+        problems.settle()
+        if issuer is None or authenticator is None or serving is None:
+            raise TypeError("a part is missing without a problem")
+        self._issuer, self._serving = issuer, serving
+        self._watch(closing, issuer.watch)
+        issuance = Issuance(
+            authenticator=authenticator,
+            signer=EmbeddedSigner(issuer),
+            recorder=recorder,
+            policy=lambda: self._policy,
+            metrics=self._metrics,
+            clock=utc_now,
+            limits=issuance_limits_of(config.limits),
+        )
+        closing.push_async_callback(issuance.drain, 0.0)
+        await self._listen(issuance, closing)
+
+    async def _listen(self, issuance: Issuance, closing: AsyncExitStack) -> None:
+        """Open the ports, admin first, so that a probe sees the rest of the start."""
+        config = self._config
+        readiness = Readiness([issuance.health])
+        admin = AdminServer(
+            listen=str(config.admin.address), readiness=readiness, metrics=self._metrics
+        )
+        self._rpc = RpcServer(
+            issuance,
+            listen=str(config.listen.address),
+            certificate=self._serving,
+            readiness=readiness,
+            metrics=self._metrics,
+            lines=self._lines,
+            limits=wire_limits_of(config.limits),
+        )
+        problems = Problems()
+        for start in (admin.start, self._rpc.start):
+            try:
+                await start()
+            except ConfigurationError as error:
+                problems.add(*error.problems)
+        closing.push_async_callback(admin.stop)
+        problems.settle()
+        self.address = f"{config.listen.address.host}:{self._rpc.port}"
+        self.admin_address = f"{config.admin.address.host}:{admin.port}"
+
+    def _issuer_of(self, config: Config) -> IssuerDirectory:
+        return IssuerDirectory(
+            config.issuer.path,
+            clock=utc_now,
+            upkeep=upkeep_of(config),
+            taken=lambda files: self._metrics.issuer_in_use(files.issuer),
+        )
+
+    def _serving_of(
+        self,
+        config: Config,
+        issuer: IssuerDirectory | None,
+        closing: AsyncExitStack,
+    ) -> ServingCertificate | None:
+        """Return what TLS presents; None when there is no CA that could issue it."""
+        tls = config.listen.tls
+        if isinstance(tls, TlsFiles):
+            return ServingCertificate(tls.certificate, tls.key, metrics=self._metrics)
+        if issuer is None:
+            return None
+        own = ServingIssuer(
+            tls.directory,
+            issuer,
+            names=(*tls.dns_names, *tls.ip_addresses),
+            clock=utc_now,
+            lifetime=tls.lifetime,
+        )
+        own.ensure()
+        self._watch(closing, own.watch)
+        return ServingCertificate(own.certificate_file, own.key_file, metrics=self._metrics)
+
+    def _watch(
+        self, closing: AsyncExitStack, watch: Callable[[], Coroutine[Any, Any, None]]
+    ) -> None:
+        """Keep a watch running until the end."""
+        task = asyncio.create_task(_keep_watching(watch))
+        closing.push_async_callback(_cancelled, task)
+
+
+def _configure_logs(config: Config) -> Renderer:
+    level = logging.getLevelNamesMapping()[config.logging.level.upper()]
+    return configure(LogFormat(config.logging.format), level)
+
+
+async def _start_recorder(recorder: Recorder, closing: AsyncExitStack, problems: Problems) -> None:
+    closing.push_async_callback(recorder.close)
+    try:
+        await recorder.start()
+    except RecordFailed as error:
+        problems.add(str(error))
+
+
+async def _start_authenticator(
+    authenticator: ClusterAuthenticator | None, closing: AsyncExitStack, problems: Problems
+) -> None:
+    if authenticator is None:
+        return
+    closing.push_async_callback(authenticator.aclose)
+    try:
+        await authenticator.start()
+    except ConfigurationError as error:
+        problems.add(*error.problems)
+
+
+async def _keep_watching(watch: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a watch; one that fails is taken up again, for what it watches is still in use."""
+    while True:
+        try:
+            await watch()
+        except Exception:  # noqa: BLE001 - the supervisor of background loops: none may end in silence
+            get_logger().exception(Event.WATCH_FAILED)
+        await asyncio.sleep(_WATCH_PAUSE_S)
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+def _need_restart(old: Config, new: Config) -> list[str]:
+    """List the sections that differ and that a reload does not take."""
+    return [
+        name
+        for name in type(old).model_fields
+        if name not in {"policy", "logging"} and getattr(old, name) != getattr(new, name)
+    ]
