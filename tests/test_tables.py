@@ -149,12 +149,12 @@ def test_every_event_is_explained() -> None:
 
 
 def test_every_decision_is_in_the_index() -> None:
-    """docs/adr/README.md links each record once, and records are numbered without a gap."""
+    """docs/adr/README.md links each record once, in order, and no number is used twice."""
     records = sorted(path.name for path in (DOCS / "adr").glob("[0-9]*.md"))
     index = (DOCS / "adr" / "README.md").read_text()
     linked = re.findall(r"\]\((\d{4}-[a-z0-9-]+\.md)\)", index)
     assert linked == records
-    assert [int(name[:4]) for name in records] == list(range(1, len(records) + 1))
+    assert len({name[:4] for name in records}) == len(records) > 0
 
 
 @pytest.mark.parametrize("path", sorted(DOCS.rglob("*.md")), ids=lambda path: Path(path).name)
