@@ -7,8 +7,10 @@ of the package takes. Nothing is started here.
 import os
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
+from meshsigner.app.problems import Problems
 from meshsigner.authn.clusters import Cluster, ClusterAuthenticator, ClusterMember
 from meshsigner.authn.jwt import JwtAuthenticator
 from meshsigner.authn.key_sets import KeyOwners
@@ -127,63 +129,65 @@ def authenticator_of(config: Config) -> ClusterAuthenticator:
 
     Raises:
         ConfigurationError: A kubeconfig, a URL or the pod's own account cannot
-            be used.
+            be used; it holds the problems of all clusters.
     """
-    owners = KeyOwners()
-    return ClusterAuthenticator(
-        [_cluster(section, config.trust_domain, owners) for section in config.clusters],
-    )
+    owners, problems = KeyOwners(), Problems()
+    clusters = [
+        _cluster(section, section.trust_domain or config.trust_domain, owners, problems)
+        for section in config.clusters
+    ]
+    problems.settle()
+    return ClusterAuthenticator(clusters)
 
 
-def _cluster(section: ClusterSection, domain: TrustDomain, owners: KeyOwners) -> Cluster:
-    trust_domain = section.trust_domain or domain
+def _cluster(
+    section: ClusterSection, domain: TrustDomain, owners: KeyOwners, problems: Problems
+) -> Cluster:
+    members = [
+        problems.attempt(
+            partial(_authenticator, kind, section.id, domain, owners),
+            where=f"cluster {section.id}, {kind.type}",
+        )
+        for kind in section.authenticators
+    ]
     return Cluster(
         cluster_id=section.id,
-        trust_domain=trust_domain,
-        authenticators=tuple(
-            _jwt(authenticator, section.id, trust_domain, owners)
-            if isinstance(authenticator, Jwks)
-            else _token_review(authenticator, section.id, trust_domain)
-            for authenticator in section.authenticators
-        ),
+        trust_domain=domain,
+        authenticators=tuple(member for member in members if member is not None),
         aliases=section.aliases,
         local=section.local,
         namespaces=frozenset(section.namespaces) if section.namespaces else None,
     )
 
 
-def _token_review(section: TokenReview, cluster: str, domain: TrustDomain) -> ClusterMember:
-    reviewer = _api_server(
-        section.kubeconfig,
-        section.context,
-        timeout_s=section.timeout.total_seconds(),
-        max_connections=section.max_in_flight,
+def _authenticator(
+    section: TokenReview | Jwks, cluster: str, domain: TrustDomain, owners: KeyOwners
+) -> ClusterMember:
+    rules = TokenRules(
+        audiences=section.audiences,
+        issuer=section.issuer,
+        algorithms=frozenset(section.algorithms),
     )
+    if isinstance(section, Jwks):
+        keys = PublicKeys(cluster=cluster, source=_key_source(section), owners=owners)
+        return JwtAuthenticator(cluster=cluster, trust_domain=domain, rules=rules, keys=keys)
     return TokenReviewAuthenticator(
         cluster=cluster,
         trust_domain=domain,
-        rules=TokenRules(
-            audiences=section.audiences,
-            issuer=section.issuer,
-            algorithms=frozenset(section.algorithms),
-        ),
-        reviewer=reviewer,
+        rules=rules,
+        reviewer=_reviewer(section),
         believed_for=section.cache,
         timeout=section.timeout,
         max_in_flight=section.max_in_flight,
     )
 
 
-def _jwt(section: Jwks, cluster: str, domain: TrustDomain, owners: KeyOwners) -> ClusterMember:
-    return JwtAuthenticator(
-        cluster=cluster,
-        trust_domain=domain,
-        rules=TokenRules(
-            audiences=section.audiences,
-            issuer=section.issuer,
-            algorithms=frozenset(section.algorithms),
-        ),
-        keys=PublicKeys(cluster=cluster, source=_key_source(section), owners=owners),
+def _reviewer(section: TokenReview) -> KubernetesApi:
+    return _api_server(
+        section.kubeconfig,
+        section.context,
+        timeout_s=section.timeout.total_seconds(),
+        max_connections=section.max_in_flight,
     )
 
 

@@ -14,11 +14,12 @@ class Problems:
     def __init__(self) -> None:
         self._found: list[str] = []
 
-    def attempt(self, make: Callable[[], T]) -> T | None:
+    def attempt(self, make: Callable[[], T], *, where: str = "") -> T | None:
         """Make a part, or note what is wrong with it.
 
         Args:
             make: May raise ConfigurationError.
+            where: Put before each of its problems.
 
         Returns:
             The part, None when it could not be made.
@@ -26,7 +27,7 @@ class Problems:
         try:
             return make()
         except ConfigurationError as error:
-            self.add(*error.problems)
+            self.add(*(f"{where}: {p}" if where else p for p in error.problems))
             return None
 
     def add(self, *problems: str) -> None:

@@ -75,7 +75,14 @@ class Server:
         async with AsyncExitStack() as closing:
             await self._start(closing)
             self._closing = closing.pop_all()
-        get_logger().info(Event.READY, listen=self.address, admin=self.admin_address)
+        missing = [
+            f"{part.name}: {part.detail}" for part in self._readiness.report() if not part.ready
+        ]
+        where = {"listen": self.address, "admin": self.admin_address}
+        if missing:
+            get_logger().warning(Event.NOT_READY, **where, missing=missing)
+        else:
+            get_logger().info(Event.READY, **where)
 
     async def stop(self) -> None:
         """Drain, then end everything."""
@@ -132,7 +139,7 @@ class Server:
     async def _listen(self, issuance: Issuance, closing: AsyncExitStack) -> None:
         """Open the ports, admin first, so that a probe sees the rest of the start."""
         config = self._config
-        readiness = Readiness([issuance.health])
+        self._readiness = readiness = Readiness([issuance.health])
         admin = AdminServer(
             listen=str(config.admin.address), readiness=readiness, metrics=self._metrics
         )
