@@ -162,3 +162,13 @@ def test_links_between_pages_lead_somewhere(path: Path) -> None:
     """Every relative link of a page names a file that exists."""
     targets = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text())
     assert [target for target in targets if not (path.parent / target).exists()] == []
+
+
+PAGES = [*sorted(DOCS.rglob("*.md")), *sorted(ROOT.glob("*.md"))]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: Path(path).name)
+def test_pages_name_files_that_exist(path: Path) -> None:
+    """Every file of src, tests or docs that a page names is there."""
+    named = re.findall(r"`((?:src|tests|docs|benchmarks|requirements)/[\w./-]+)`", path.read_text())
+    assert [name for name in named if not (ROOT / name).exists()] == []
