@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+SERVERS := .servers
+SERVERS_STAMP := $(SERVERS)/.installed
 
 .DEFAULT_GOAL := help
 
@@ -22,6 +24,7 @@ lock: ## Update the dependency locks (the one command for it)
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --upgrade pyproject.toml -o requirements/runtime.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --upgrade --group dev pyproject.toml -o requirements/dev.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --upgrade --group build -o requirements/build.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --upgrade requirements/servers.in -o requirements/servers.lock
 
 protos: $(STAMP) ## Regenerate the checked-in protobuf messages
 	$(BIN)/python -m grpc_tools.protoc -I protos --python_out=src/meshsigner/_proto --pyi_out=src/meshsigner/_proto $$(find protos -name '*.proto')
@@ -41,7 +44,23 @@ format: $(STAMP) ## Let ruff rewrite what it can
 test: $(STAMP) ## All tests that need nothing but the project's environment (at most 4 minutes)
 	$(BIN)/pytest
 
+servers: $(SERVERS_STAMP) ## Make the separate environment of foreign tools (.servers) from its lock
+
+$(SERVERS_STAMP): requirements/servers.lock
+	$(PYTHON) -m venv $(SERVERS)
+	$(SERVERS)/bin/python -m pip install --quiet --require-hashes -r requirements/servers.lock
+	@touch $@
+
+conformance-build: $(STAMP) ## Build Istio's client code for the conformance tests (cached outside the tree)
+	$(BIN)/python -m tests.conformance.istio_client
+
+# What make cannot install by itself is named first, all of it at once, before anything is built.
+conformance: $(STAMP) ## Tests against foreign code: Istio's client, openssl, linters, crash and fsync proofs
+	@$(BIN)/python -m tests.conformance.prerequisites
+	@$(MAKE) --no-print-directory servers conformance-build
+	$(BIN)/pytest -c tests/conformance/pytest.ini --rootdir=. tests/conformance
+
 bench: $(STAMP) ## Measure cost, latency, memory and start on one core, the short form
 	$(BIN)/python -m benchmarks one-core --rounds 3 --calls 1500 --lone 100
 
-.PHONY: help setup lock protos run lint format test bench
+.PHONY: help setup lock protos run lint format test bench servers conformance-build conformance

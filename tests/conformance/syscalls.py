@@ -1,0 +1,65 @@
+"""Reads what strace wrote: which system calls a server made, on what, and when.
+
+Decides nothing about them; `test_fsync_trace.py` does.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+# -D: the server stays the process that was started, so that it can be ended as usual.
+# -yy: descriptors with their file or addresses. -s 0: no data, which could hold tokens.
+OPTIONS = ("-D", "-f", "--seccomp-bpf", "-ttt", "-T", "-yy", "-s", "0")
+WHOLE = re.compile(r"(\d+) +(\d+\.\d+) (\w+)\((.*)\) += (-?\d+).* <(\d+\.\d+)>")
+UNFINISHED = re.compile(r"(\d+) +(\d+\.\d+) (\w+)\((.*) <unfinished \.\.\.>")
+RESUMED = re.compile(r"(\d+) +(\d+\.\d+) <\.\.\. (\w+) resumed>(.*)\) += (-?\d+).* <(\d+\.\d+)>")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Syscall:
+    """One finished system call.
+
+    Args:
+        name: Its name.
+        arguments: Its arguments as strace prints them, with the descriptor's file or addresses.
+        result: What it returned.
+        started: When it was entered, Unix time in seconds.
+        ended: When it returned.
+    """
+
+    name: str
+    arguments: str
+    result: int
+    started: float
+    ended: float
+
+
+def tracer(output: Path, names: Iterable[str]) -> list[str]:
+    """Return the command that traces another one.
+
+    Args:
+        output: Where the trace goes.
+        names: System calls to trace.
+    """
+    return ["strace", *OPTIONS, "-e", f"trace={','.join(names)}", "-o", str(output)]
+
+
+def parse(lines: Iterable[str]) -> Iterator[Syscall]:
+    """Return the finished calls in the order in which they ended."""
+    entered: dict[tuple[str, str], str] = {}
+    for line in lines:
+        if begun := UNFINISHED.fullmatch(line.rstrip("\n")):
+            entered[begun[1], begun[3]] = begun[4]
+        elif found := WHOLE.fullmatch(line.rstrip("\n")):
+            yield _call(found[3], found[4], found[5], started=float(found[2]), took=float(found[6]))
+        elif ended := RESUMED.fullmatch(line.rstrip("\n")):
+            arguments = entered.pop((ended[1], ended[3])) + ended[4]
+            took = float(ended[6])
+            yield _call(ended[3], arguments, ended[5], started=float(ended[2]) - took, took=took)
+
+
+def _call(name: str, arguments: str, result: str, *, started: float, took: float) -> Syscall:
+    return Syscall(
+        name=name, arguments=arguments, result=int(result), started=started, ended=started + took
+    )

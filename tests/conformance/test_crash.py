@@ -1,0 +1,97 @@
+"""Invariant 3 through a crash: whatever a caller holds is in the inventory.
+
+The server is killed by SIGKILL while about a thousand requests are in flight. Every certificate
+that reached a client must be found afterwards, and the same state must serve again.
+"""
+
+import grpc
+import pytest
+
+from tests.conformance.inventory import recorded_certificates
+from tests.conformance.load import Answer, Ask, burst, connections, make_asks
+from tests.conformance.server import Installation, RunningServer, running, start
+
+IDENTITY = "spiffe://cluster.local/ns/foo/sa/bar"
+REQUESTS = 1_000
+CONNECTIONS = 16
+# After how many answers the server dies: at once, early, and in the middle of the burst.
+KILL_AFTER = (1, 100, 400)
+ALLOWED = {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED}
+
+
+class Killer:
+    """Kills a server after so many certificates have arrived.
+
+    Args:
+        server: The server to kill.
+        after: Number of certificates.
+    """
+
+    def __init__(self, server: RunningServer, after: int) -> None:
+        self._server = server
+        self._left = after
+        self.done = False
+
+    def __call__(self, answer: Answer) -> None:
+        """Count an answer; the last one that is waited for kills."""
+        self._left -= bool(answer.chain)
+        if self._left <= 0 and not self.done:
+            self.done = True
+            self._server.kill()
+
+
+@pytest.fixture(scope="module")
+def asks(server: RunningServer) -> list[Ask]:
+    """Make the requests once; each test puts in its own server's token."""
+    del server  # made after the shared server, so that no test waits for keys while one starts
+    return make_asks(IDENTITY, "", REQUESTS)
+
+
+def _with_token(asks: list[Ask], installation: Installation) -> list[Ask]:
+    token = installation.token("bar", "--pod", "bar-0")
+    return [Ask(csr_pem=ask.csr_pem, token=token) for ask in asks]
+
+
+async def _crash(installation: Installation, asks: list[Ask], after: int) -> list[Answer]:
+    """Serve, be killed in the middle, and return what the clients got."""
+    server = start(installation)
+    killer = Killer(server, after)
+    try:
+        async with connections(server.listen, installation, CONNECTIONS) as channels:
+            return await burst(channels, asks, killer)
+    finally:
+        if not killer.done:
+            server.kill()
+
+
+@pytest.mark.parametrize("after", KILL_AFTER)
+async def test_every_received_certificate_survives_a_crash(
+    installation: Installation, asks: list[Ask], after: int
+) -> None:
+    """After kill -9 the inventory holds, byte for byte, what any client has received."""
+    with running(installation):
+        mine = _with_token(asks, installation)
+    answers = await _crash(installation, mine, after)
+    received = {answer.leaf.serial_number: answer.leaf for answer in answers if answer.chain}
+    assert after <= len(received) < REQUESTS, "the crash was not in the middle of the burst"
+    assert {answer.code for answer in answers} <= ALLOWED
+    recorded = recorded_certificates(installation)
+    assert received.items() <= recorded.items()
+
+
+async def test_same_state_serves_after_crashes(installation: Installation, asks: list[Ask]) -> None:
+    """Crash after crash, the same state serves: same root, old rows, the old token, new serials."""
+    with running(installation):
+        mine = _with_token(asks, installation)
+    root = installation.root.read_bytes()
+    received: dict[int, object] = {}
+    for _ in range(3):
+        answers = await _crash(installation, mine[:200], 20)
+        received |= {answer.leaf.serial_number: answer.leaf for answer in answers if answer.chain}
+    with running(installation) as server:
+        async with connections(server.listen, installation) as channels:
+            (last,) = await burst(channels, mine[:1])
+    assert last.code is grpc.StatusCode.OK, last.details
+    assert last.leaf.serial_number not in received
+    assert installation.root.read_bytes() == root == last.chain[-1].encode()
+    assert received.items() <= recorded_certificates(installation).items()
