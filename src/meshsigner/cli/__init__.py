@@ -5,6 +5,7 @@ Each command is a file of its own; `exits` has the meaning of exit codes,
 it, so that help and completion answer at once.
 """
 
+import os
 import sys
 
 import typer
@@ -31,4 +32,6 @@ app.command("version", help=version.HELP)(version.version)
 
 def main() -> None:
     """Run the command line."""
+    # gRPC's own lines are no JSON, and come for each stranger's failed handshake.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     sys.exit(app())

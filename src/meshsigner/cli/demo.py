@@ -1,5 +1,7 @@
 """What a development server shows once it answers: a certificate, and what to try next."""
 
+import shutil
+import sys
 from datetime import UTC, datetime, timedelta
 
 from meshsigner.app import Server
@@ -83,10 +85,11 @@ class Demo:
         which = f"show {serial}" if serial else "list"
         files = " --token-file token --out certs"
         say_heading("Next, in another terminal")
+        me = "meshsigner" if shutil.which("meshsigner") else sys.argv[0]
         for command in (
-            f"meshsigner inventory {which}{directory}",
-            f"meshsigner dev token{directory} --namespace default --service-account me > token",
-            f"meshsigner request --server {server.address} --root {state.root_cert}{files}",
+            f"{me} inventory {which}{directory}",
+            f"{me} dev token{directory} --namespace default --service-account me > token",
+            f"{me} request --server {server.address} --root {state.root_cert}{files}",
             f"curl http://{server.admin_address}/healthz/ready",
         ):
             say(f"  {command}")

@@ -16,7 +16,7 @@ from meshsigner.config.fields import Address
 from meshsigner.errors import ConfigurationError
 from meshsigner.signing.self_made import SelfMadeCa
 from meshsigner.spiffe import TrustDomain
-from meshsigner.trust import load_directory
+from meshsigner.trust import CaFiles, load_directory
 from meshsigner.trust.writing import PUBLIC_MODE, write_file
 
 TRUST_DOMAIN = "cluster.local"  # Istio's meshConfig.trustDomain unless set
@@ -54,11 +54,9 @@ class DevState:
             ConfigurationError: The directory cannot be written, or something
                 in it cannot be used.
         """
-        if self._makes_ca:
-            SelfMadeCa(directory=self.ca_dir, trust_domain=TrustDomain(TRUST_DOMAIN)).ensure(now)
-        ca = load_directory(self.ca_dir, generation=1, now=now)
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            ca = self._load_ca(now)
             roots = ca.issuer.trust_bundle.pem.encode()
             write_file(self.root_cert, roots, mode=PUBLIC_MODE)
             return TokenIssuer.load_or_create(self.token_issuer_key, self.jwks)
@@ -67,6 +65,11 @@ class DevState:
                 f"{self.directory}: cannot be used ({error}); expected a directory that this user "
                 "may write; choose another with --state-dir",
             ) from error
+
+    def _load_ca(self, now: datetime) -> CaFiles:
+        if self._makes_ca:
+            SelfMadeCa(directory=self.ca_dir, trust_domain=TrustDomain(TRUST_DOMAIN)).ensure(now)
+        return load_directory(self.ca_dir, generation=1, now=now)
 
     def config(self, listen: Address, admin: Address) -> Config:
         """Write the configuration of the server that uses this state.

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
+from cryptography import x509
 
 from meshsigner.cli.answer import WrongAnswer, answer_as_json, describe_answer
 from meshsigner.cli.client import Issued, Wish, obtain
@@ -78,8 +79,8 @@ def request(
         say_json({**answer_as_json(issued.chain, issued.call_s), "files": list(map(str, files))})
         return
     say_heading("Certificate issued")
-    say_fields(describe_answer(issued.chain, issued.call_s))
-    say_fields(("written", str(file)) for file in files)
+    written = [("written", str(file)) for file in files]
+    say_fields([*describe_answer(issued.chain, issued.call_s), *written])
 
 
 def _read_token(path: Path) -> Token:
@@ -91,9 +92,13 @@ def _read_token(path: Path) -> Token:
 
 def _read_root(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        pem = path.read_bytes()
+        x509.load_pem_x509_certificates(pem)
     except OSError as error:
         fail(Exit.INPUT, f"cannot read the root file {path}: {error.strerror}")
+    except ValueError:
+        fail(Exit.INPUT, f"{path} holds no PEM certificates", "Pass the mesh's root-cert.pem.")
+    return pem
 
 
 def _identity(asked: str, token: Token, trust_domain: str) -> str:

@@ -43,7 +43,8 @@ Algorithms = Annotated[frozenset[Algorithm], Field(min_length=1)]
 _KUBERNETES_ALGORITHMS: frozenset[Algorithm] = frozenset({"RS256", "ES256", "ES384", "ES512"})
 _KEY_SOURCES = ("jwks_file", "jwks_url", "in_cluster", "kubeconfig")
 _ALGORITHMS = (
-    "Signature algorithms that a token may use. Default: those that kube-apiserver signs with."
+    "Signature algorithms that a token may use. Default: ES256, ES384, ES512, RS256 (those that "
+    "kube-apiserver signs with)."
 )
 _AUDIENCES = (
     "Audiences that a token may be made for. Default: istio-ca (Istio's global.sds.token.aud)."
@@ -61,7 +62,7 @@ class TokenReview(Section):
     )
     context: Text | None = Field(
         default=None,
-        description="Which of the kubeconfig's contexts. Default: its current one.",
+        description="Which of the kubeconfig's contexts. Default: none, its current one.",
     )
     audiences: Audiences = Field(default=("istio-ca",), description=_AUDIENCES)
     issuer: Text | None = Field(

@@ -34,8 +34,9 @@ def describe(error: ValidationError, source: Source) -> list[str]:
 
 
 def _is_echo(found: ErrorDetails) -> bool:
-    """Tell a list that counts as empty only because all of its members are wrong."""
-    return found["type"] == "too_short" and bool(found["input"])
+    """Tell what follows from another finding: an emptied list, a default that had to wait."""
+    emptied = found["type"] == "too_short" and bool(found["input"])
+    return emptied or found["type"] == "default_factory_not_called"
 
 
 def _sentence(found: ErrorDetails, source: Source) -> str:

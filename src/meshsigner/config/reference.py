@@ -1,6 +1,7 @@
 """Writes the configuration down: all settings (docs/config.md) and what is in effect."""
 
 from collections.abc import Iterator
+from typing import get_origin
 
 import yaml
 from pydantic import BaseModel
@@ -47,29 +48,20 @@ def render_reference() -> str:
 
 
 def _render_section(place: str, section: type[BaseModel], meaning: str) -> Iterator[str]:
-    yield f"\n## {f'`{place}`' if place else 'All sections'}\n\n{_first_line(meaning)}\n\n"
+    tag = tag_of(section)
+    heading = f"`{place}`" if place else "All sections"
+    yield f"\n## {heading}{f', type {tag}' if tag else ''}\n\n{_first_line(meaning)}\n\n"
     yield "| key | what | default |\n|---|---|---|\n"
-    inner: list[tuple[str, type[BaseModel]]] = []
     for name, field in section.model_fields.items():
         yield f"| `{name}` | {_what(field)} | {_default(field)} |\n"
-        inner += [(_place(place, name, field, s), s) for s in sections_in(field.annotation)]
-    for where, part in inner:
-        yield from _render_section(where, part, part.__doc__ or "")
+    for name, field in section.model_fields.items():
+        path = ".".join(filter(None, (place, name))) + ("[]" if _is_list(field) else "")
+        for inner in sections_in(field.annotation):
+            yield from _render_section(path, inner, inner.__doc__ or "")
 
 
-def _place(place: str, name: str, field: FieldInfo, section: type[BaseModel]) -> str:
-    parts = [place, name] if place else [name]
-    is_list = sections_in(field.annotation) and field.annotation not in sections_in(
-        field.annotation
-    )
-    tag = tag_of(section)
-    several = len(sections_in(field.annotation)) > 1
-    text = ".".join(parts) + ("[]" if is_list and not _is_choice(field) else "")
-    return f"{text} ({tag})" if tag and several else text
-
-
-def _is_choice(field: FieldInfo) -> bool:
-    return field.discriminator is not None
+def _is_list(field: FieldInfo) -> bool:
+    return get_origin(field.annotation) is tuple
 
 
 def _first_line(text: str) -> str:

@@ -78,7 +78,8 @@ class Listen(Section):
 
     address: ListenAddress = Field(
         default=Address("0.0.0.0", 15012),  # noqa: S104 - pods are reached on all interfaces
-        description="host:port. Default: istiod's secure gRPC port on every IPv4 interface.",
+        description="host:port. Default: 0.0.0.0:15012, istiod's secure "
+        "gRPC port on every IPv4 interface.",
     )
     tls: TlsFiles | TlsIssuer = Field(
         discriminator="type",
@@ -91,7 +92,8 @@ class Admin(Section):
 
     address: ListenAddress = Field(
         default=Address("0.0.0.0", 15014),  # noqa: S104 - the kubelet probes the pod's address
-        description="host:port. Default: istiod's monitoring port on every IPv4 interface.",
+        description="host:port. Default: 0.0.0.0:15014, istiod's monitoring port "
+        "on every IPv4 interface.",
     )
 
 
@@ -151,8 +153,8 @@ class PolicySection(Section):
     key_algorithms: frozenset[Literal["rsa", "p256", "p384", "ed25519"]] = Field(
         default=frozenset({"rsa", "p256", "p384"}),
         min_length=1,
-        description="Kinds of public key that a CSR may carry. Default: those that Istio's "
-        "clients can make.",
+        description="Kinds of public key that a CSR may carry. Default: p256, p384, rsa (what "
+        "Istio's clients can make).",
     )
     min_rsa_bits: int = Field(
         default=2048,
@@ -200,7 +202,7 @@ class InventorySqlite(Section):
 
     type: Literal["sqlite"] = Field(
         default="sqlite",
-        description="Default: sqlite, the only kind so far.",
+        description="`sqlite`. Default: sqlite, the only kind so far.",
     )
     path: FilePath = Field(
         default=Path("/var/lib/meshsigner/inventory.db"),

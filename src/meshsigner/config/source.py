@@ -13,6 +13,16 @@ import yaml
 from meshsigner.errors import ConfigurationError
 
 
+class _PlainLoader(yaml.SafeLoader):
+    """Reads YAML without aliases: a value that contains itself, or a billion, is no setting."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(problem="an alias; write its value out", problem_mark=mark)
+        return super().compose_node(parent, index)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """A file that was read.
@@ -69,10 +79,12 @@ def parse_source(name: str, text: str) -> Source:
         ConfigurationError: It is no YAML, or no mapping.
     """
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        root = yaml.compose(text, Loader=_PlainLoader)
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigurationError(f"{name}: not YAML: {_first_lines(error)}") from error
+        raise ConfigurationError(
+            f"{name}: cannot be read as YAML: {_first_lines(error)}"
+        ) from error
     if root is not None and not isinstance(root, yaml.MappingNode):
         raise ConfigurationError(
             f"{name}: expected keys with values, for example trust_domain: ..."
