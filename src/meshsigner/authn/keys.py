@@ -9,6 +9,7 @@ Source: RFC 7517 4 (JWK), RFC 7518 3 (algorithms), RFC 7638 (thumbprints),
 RFC 8725 3.2 and 3.5 (the algorithm fits the key, enough entropy).
 """
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +19,7 @@ from typing import Any
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
-from joserfc.errors import JoseError
+from joserfc.errors import JoseError, SecurityWarning
 from joserfc.jwk import ECKey, RSAKey
 
 from meshsigner.authn.tokens import UnverifiedToken
@@ -118,8 +119,12 @@ def _import_by_type(entry: Mapping[str, Any]) -> tuple[str, dict[str, Verifier]]
 
 
 def _import_rsa(entry: Mapping[str, Any]) -> tuple[str, dict[str, Verifier]]:
+    public = _texts(entry, "kty", "n", "e")
     try:
-        key = RSAKey.import_key(_texts(entry, "kty", "n", "e")).public_key
+        with warnings.catch_warnings():
+            # the library only warns of short keys; they are refused below
+            warnings.simplefilter("ignore", SecurityWarning)
+            key = RSAKey.import_key(public).public_key
     except (JoseError, ValueError) as error:
         raise UnusableKey(f"not an RSA public key ({type(error).__name__})") from None
     if not MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS:
@@ -137,10 +142,11 @@ def _import_rsa(entry: Mapping[str, Any]) -> tuple[str, dict[str, Verifier]]:
 
 def _import_ec(entry: Mapping[str, Any]) -> tuple[str, dict[str, Verifier]]:
     curve = entry.get("crv")
-    if curve not in _CURVES:
+    if not isinstance(curve, str) or curve not in _CURVES:
         raise UnusableKey("crv is not P-256, P-384 or P-521")
+    public = _texts(entry, "kty", "crv", "x", "y")
     try:
-        key = ECKey.import_key(_texts(entry, "kty", "crv", "x", "y")).public_key
+        key = ECKey.import_key(public).public_key
     except (JoseError, ValueError) as error:
         raise UnusableKey(f"not an EC public key ({type(error).__name__})") from None
     algorithm = _CURVES[curve]

@@ -20,9 +20,9 @@ from meshsigner.observe.logs import get_logger
 from meshsigner.observe.names import Event
 from meshsigner.ports import Parked
 
-REFRESH_TIMEOUT_S = 5.0
 RETRY_S = 5.0
 COOLDOWN = timedelta(seconds=10)
+TIMEOUT = timedelta(seconds=5)  # half of what a caller waits at most
 
 _FOREIGN = "belongs to another cluster, and clusters share no keys"
 
@@ -35,6 +35,7 @@ class PublicKeys:
         source: Where they are read from; belongs to this object from now on.
         owners: Who owns which key, the same object for all clusters.
         cooldown: How long after a refresh an unknown key id causes no other one.
+        timeout: Longest time for one refresh.
         clock: Returns the time, UTC.
     """
 
@@ -45,12 +46,14 @@ class PublicKeys:
         source: KeySource,
         owners: KeyOwners,
         cooldown: timedelta = COOLDOWN,
+        timeout: timedelta = TIMEOUT,
         clock: Clock = utc_now,
     ) -> None:
         self._cluster = cluster
         self._source = source
         self._owners = owners
         self._cooldown = cooldown
+        self._timeout_s = timeout.total_seconds()
         self._clock = clock
         self._log = get_logger().bind(cluster=cluster, source=source.where)
         self._refreshed_at: datetime | None = None
@@ -148,10 +151,10 @@ class PublicKeys:
 
     async def _refresh(self) -> None:
         try:
-            async with asyncio.timeout(REFRESH_TIMEOUT_S):
+            async with asyncio.timeout(self._timeout_s):
                 keys = parse_key_set(await self._source.fetch())
         except (BackendUnavailable, InvalidKeySet, TimeoutError) as error:
-            self._keep(str(error) or f"no answer within {REFRESH_TIMEOUT_S:g} s")
+            self._keep(str(error) or f"no answer within {self._timeout_s:g} s")
         else:
             self._take(keys)
         self._refreshed_at = self._clock()
