@@ -154,7 +154,5 @@ class ServingIssuer:
 
 
 def _names_of(certificate: x509.Certificate) -> set[object]:
-    san = extension_of(certificate, x509.SubjectAlternativeName)
-    if san is None:
-        return set()
+    san = extension_of(certificate, x509.SubjectAlternativeName) or x509.SubjectAlternativeName([])
     return {*san.get_values_for_type(x509.DNSName), *san.get_values_for_type(x509.IPAddress)}

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from meshsigner.errors import ConfigurationError, WrongCertificate
+from meshsigner.errors import ConfigurationError
 from meshsigner.model import Issuer, TrustBundle
 from meshsigner.trust.authority import authority_faults, issuer_remarks
 from meshsigner.trust.findings import Findings
@@ -26,7 +26,6 @@ from meshsigner.trust.pem import (
     parse_certificates,
     parse_private_key,
 )
-from meshsigner.verify import check_issuer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -74,7 +73,7 @@ def load_directory(directory: Path, *, generation: int, now: datetime) -> CaFile
     path = _check(contents, parsed, now, findings)
     if findings.problems or path is None or parsed.key is None:
         raise ConfigurationError(*findings.problems)
-    issuer = _assemble(parsed, path, generation, now)
+    issuer = _assemble(parsed, path, generation)
     whole = (*issuer.intermediates, path.root.certificate)
     return CaFiles(
         issuer=issuer,
@@ -146,15 +145,10 @@ def _check_issuer_file(contents: Contents, parsed: _Parsed, findings: Findings) 
         )
 
 
-def _assemble(
-    parsed: _Parsed,
-    path: CertificationPath,
-    generation: int,
-    now: datetime,
-) -> Issuer:
+def _assemble(parsed: _Parsed, path: CertificationPath, generation: int) -> Issuer:
     active = path.root.certificate
     others = (root.certificate for root in parsed.roots if root is not path.root)
-    issuer = Issuer(
+    return Issuer(
         certificate=parsed.issuer[0].certificate,
         intermediates=tuple(member.certificate for member in path.intermediates),
         trust_bundle=TrustBundle(
@@ -164,7 +158,3 @@ def _assemble(
         chain_pem=tuple(member.pem for member in path.intermediates),
         generation=generation,
     )
-    try:
-        return check_issuer(issuer, now)  # what guards every answer has the last word
-    except WrongCertificate as error:
-        raise ConfigurationError(*error.mismatches) from error

@@ -11,7 +11,7 @@ security/pkg/pki/ca/ca.go (file names).
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -92,17 +92,23 @@ def _identity(path: Path) -> tuple[str, int, int, int, int, int] | None:
     return (str(path), found.st_dev, found.st_ino, found.st_size, *times)
 
 
-def read_directory(directory: Path, findings: Findings) -> Contents:
+def read_directory(
+    directory: Path,
+    findings: Findings,
+    read: Callable[[Path, Findings], bytes | None] | None = None,
+) -> Contents:
     """Read one consistent set of CA files.
 
     Args:
         directory: Where they are.
         findings: Gets a problem for each file that cannot be taken.
+        read: Reads one file; `read_file` unless told.
     """
+    read = read or read_file
     for _ in range(READ_ATTEMPTS):
         before = fingerprint(directory)
         attempt = Findings()
-        contents = _read(directory, attempt)
+        contents = _read(directory, attempt, read)
         if fingerprint(directory) == before:
             findings.add(attempt)
             return contents
@@ -110,13 +116,17 @@ def read_directory(directory: Path, findings: Findings) -> Contents:
     return Contents(directory=directory, layout=CACERTS, data={})
 
 
-def _read(directory: Path, findings: Findings) -> Contents:
+def _read(
+    directory: Path,
+    findings: Findings,
+    read: Callable[[Path, Findings], bytes | None],
+) -> Contents:
     layout = _find_layout(directory, findings)
     if layout is None:
         return Contents(directory=directory, layout=CACERTS, data={})
     data = {}
     for name in layout.names:
-        content = read_file(directory / name, findings)
+        content = read(directory / name, findings)
         if content is not None:
             data[name] = content
     # Kubernetes mounts a Secret as 0644 unless told otherwise, on a file system

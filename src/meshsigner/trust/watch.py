@@ -34,6 +34,25 @@ _SETTLE_MS = 200  # files of one change come one after the other
 _NEAR_END = 5  # a warning from a fifth of the life on, where istiod's rotator acts
 
 
+Events = AsyncGenerator[object, None]
+
+
+def directory_events(directory: Path, poll_s: float) -> Events:
+    """Yield at each change of a directory's files, at the latest after `poll_s` seconds.
+
+    Raises:
+        OSError: The directory is not there, or the kernel has no watch left.
+    """
+    return awatch(
+        directory,
+        watch_filter=None,
+        step=_SETTLE_MS,
+        rust_timeout=int(poll_s * 1_000),
+        yield_on_timeout=True,
+        recursive=False,
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Refused:
     """A state of the directory that was not taken."""
@@ -52,6 +71,8 @@ class IssuerDirectory:
             self-made CA fresh. May raise ConfigurationError.
         taken: Told of each CA that is taken, the first one too.
         poll_s: Seconds between two looks without an event.
+        events: Yields when files in a directory change, and after so many
+            seconds without a change; OSError or RuntimeError when it cannot.
 
     Raises:
         ConfigurationError: There is no good CA to begin with; it holds every
@@ -66,12 +87,14 @@ class IssuerDirectory:
         upkeep: Callable[[datetime], object] = lambda _: None,
         taken: Callable[[CaFiles], object] = lambda _: None,
         poll_s: float = POLL_S,
+        events: Callable[[Path, float], Events] = directory_events,
     ) -> None:
         self._directory = directory
         self._clock = clock
         self._upkeep = upkeep
         self._taken = taken
         self._poll_s = poll_s
+        self._events = events
         self._lock = asyncio.Lock()
         self._refused: _Refused | None = None
         self._warned: CaFiles | None = None
@@ -128,7 +151,7 @@ class IssuerDirectory:
         while True:
             watched = fingerprint(self._directory)[0]
             try:
-                async with aclosing(self._events()) as events:
+                async with aclosing(self._events(self._directory, self._poll_s)) as events:
                     async for _ in events:
                         yield
                         if fingerprint(self._directory)[0] != watched:
@@ -139,16 +162,6 @@ class IssuerDirectory:
                     told = True
                 await asyncio.sleep(self._poll_s)
                 yield
-
-    def _events(self) -> AsyncGenerator[object, None]:
-        return awatch(
-            self._directory,
-            watch_filter=None,
-            step=_SETTLE_MS,
-            rust_timeout=int(self._poll_s * 1_000),
-            yield_on_timeout=True,
-            recursive=False,
-        )
 
     def _load_changed(self) -> CaFiles | None:
         """Load the directory if it differs from the last look; runs in a thread.

@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from fcntl import LOCK_EX, flock
 from pathlib import Path
 
@@ -59,9 +59,8 @@ def write_file(path: Path, data: bytes, *, mode: int) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(name, path)  # noqa: PTH105 - both are names
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    finally:
+        Path(name).unlink(missing_ok=True)  # it is there only when something failed
     _sync_directory(path.parent)
 
 
@@ -76,15 +75,14 @@ def swap_files(directory: Path, files: Mapping[str, tuple[bytes, int]]) -> None:
         OSError: They cannot be written; what was there is untouched.
     """
     fresh = Path(tempfile.mkdtemp(dir=directory, prefix=_PREFIX))
-    try:
+    with ExitStack() as failed:
+        failed.callback(shutil.rmtree, fresh, ignore_errors=True)
         for name, (data, mode) in files.items():
             write_file(fresh / name, data, mode=mode)
             if not (directory / name).is_symlink():
                 _point(directory / name, f"{_LINK}/{name}")
         _point(directory / _LINK, fresh.name)  # from here on the new set is there, whole
-    except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise
+        failed.pop_all()
     _sync_directory(directory)
     for old in directory.glob(f"{_PREFIX}*"):
         if old.name != fresh.name:

@@ -91,6 +91,13 @@ def out_of_order() -> Files:
     return cacerts(issuer, chain=[issuer, upper, middle], roots=[ROOT])
 
 
+def misnamed_in_the_middle() -> Files:
+    """Return a CA that names another key than that of the intermediate above it."""
+    upper = make_ca("upper", issuer=ROOT)
+    issuer = make_ca("issuer", issuer=upper, shape=Shape(authority_key_id=b"\x01" * 20))
+    return cacerts(issuer, chain=[issuer, upper], roots=[ROOT])
+
+
 def weakly_signed() -> Files:
     """Return a CA that its root signed with SHA-1."""
     issuer = with_sha1(ISSUER, ROOT)
@@ -340,6 +347,16 @@ TABLE = (
         "another authority key id",
         lambda: shaped(Shape(authority_key_id=b"\x01" * 20)),
         ("no root of the bundle",),
+    ),
+    Broken(
+        "another authority key id below an intermediate",
+        misnamed_in_the_middle,
+        ("names another authority key identifier than the subject key identifier of 'CN=upper'",),
+    ),
+    Broken(
+        "a root that another key signed",
+        lambda: good(roots=ROOT.pem + make_ca("root", issuer=ROOT).pem),
+        ("root-cert.pem: certificate 2: 'CN=root' is not signed by its own key",),
     ),
     Broken(
         "signed with SHA-1",

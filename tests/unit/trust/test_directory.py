@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.serialization import PrivateFormat
 
 from meshsigner.errors import ConfigurationError
 from meshsigner.trust.directory import CaFiles, load_directory
+from meshsigner.verify import check_issuer
 from tests.fakes.authority import (
     NOW,
     Ca,
@@ -26,8 +27,10 @@ FORMS = (PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL)  # the second: P
 
 
 def load(directory: Path) -> CaFiles:
-    """Load at the tests' time."""
-    return load_directory(directory, generation=7, now=NOW)
+    """Load at the tests' time; what is taken passes the check of every answer's issuer, too."""
+    found = load_directory(directory, generation=7, now=NOW)
+    assert check_issuer(found.issuer, NOW) is found.issuer
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +160,16 @@ def test_openssl_default_root_is_taken(tmp_path: Path) -> None:
     issuer = make_ca("issuer", issuer=root)
     found = load(write_files(tmp_path / "ca", cacerts(issuer, chain=[issuer], roots=[root])))
     assert root.certificate == found.issuer.trust_bundle.certificates[0]
+
+
+def test_old_chain_without_key_ids_is_taken(tmp_path: Path) -> None:
+    """Key identifiers are no condition: names and signatures make the path."""
+    root = make_ca("root", shape=Shape(key_id=False))
+    upper = make_ca("upper", issuer=root, shape=Shape(key_id=False))
+    issuer = make_ca("issuer", issuer=upper)
+    files = cacerts(issuer, chain=[issuer, upper], roots=[root])
+    found = load(write_files(tmp_path / "ca", files)).issuer
+    assert (issuer.certificate, upper.certificate) == found.intermediates
 
 
 def test_kubernetes_mount_is_taken(tmp_path: Path, root: Ca) -> None:
