@@ -1,0 +1,110 @@
+"""Settings become the parts of a server."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+
+from meshsigner.app.parts import (
+    authenticator_of,
+    issuance_limits_of,
+    policy_of,
+    upkeep_of,
+    wire_limits_of,
+)
+from meshsigner.config import Config, parse_config
+from meshsigner.config.sections import Limits as LimitsSection
+from meshsigner.errors import ConfigurationError
+from meshsigner.issuance import IssuanceLimits
+from meshsigner.model import KeyAlgorithm
+from meshsigner.rpc.limits import Limits
+from meshsigner.spiffe import TrustDomain
+
+Load = Callable[..., Config]
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Load:
+    """Return a function that reads a small configuration with changed sections."""
+
+    def load(**changes: object) -> Config:
+        keys = {"type": "jwks", "issuer": "https://a", "jwks_file": "jwks.json"}
+        values = {
+            "trust_domain": "cluster.local",
+            "clusters": [{"id": "a", "authenticators": [keys]}],
+            "issuer": {"type": "self_made", "path": str(tmp_path / "ca")},
+            "listen": {"tls": {"type": "issuer", "dns_names": ["a.svc"]}},
+        }
+        return parse_config(yaml.safe_dump({**values, **changes}))
+
+    return load
+
+
+def test_default_limits_are_those_of_the_code() -> None:
+    """The documented defaults of all bounds are the ones that the parts have by themselves."""
+    assert wire_limits_of(LimitsSection()) == Limits()
+    assert issuance_limits_of(LimitsSection()) == IssuanceLimits()
+
+
+def test_policy_has_the_rules_of_its_section(load: Load) -> None:
+    """Lifetimes, keys and generation arrive in the policy."""
+    section = {"maximum_lifetime": "1h", "default_lifetime": "30m", "key_algorithms": ["p256"]}
+    policy = policy_of(load(policy=section), 7)
+    assert policy.lifetimes.default == timedelta(minutes=30)
+    assert policy.lifetimes.clamp
+    assert policy.key_algorithms == {KeyAlgorithm.P256}
+    assert policy.generation == 7
+
+
+def test_policy_issues_for_the_trust_domains_of_all_clusters(load: Load) -> None:
+    """A cluster with a trust domain of its own is served, too."""
+    keys = {"type": "jwks", "issuer": "https://a"}
+    clusters = [{"id": "a", "trust_domain": "a.example", "authenticators": [keys]}]
+    domains = policy_of(load(clusters=clusters), 1).trust_domains
+    assert domains == {TrustDomain("cluster.local"), TrustDomain("a.example")}
+
+
+def test_problems_of_all_clusters_are_told_at_once(load: Load, tmp_path: Path) -> None:
+    """Each authenticator that cannot be made is named with its cluster."""
+    missing = {"type": "token_review", "kubeconfig": str(tmp_path / "none")}
+    with pytest.raises(ConfigurationError) as caught:
+        authenticator_of(
+            load(
+                clusters=[
+                    {"id": "a", "authenticators": [{"type": "token_review"}]},
+                    {"id": "b", "authenticators": [missing]},
+                ],
+            ),
+        )
+    told = str(caught.value)
+    assert "cluster a, token_review: KUBERNETES_SERVICE_HOST" in told
+    assert "cluster b, token_review: " in told
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"jwks_file": "keys.json"},
+        {"jwks_url": "https://a/keys"},
+        {"issuer": "https://a"},
+    ],
+)
+def test_keys_come_from_where_the_settings_say(load: Load, source: dict[str, str]) -> None:
+    """A file, a URL and discovery each make an authenticator of that cluster."""
+    keys = {"type": "jwks", "issuer": "https://a", **source}
+    authenticator = authenticator_of(load(clusters=[{"id": "a", "authenticators": [keys]}]))
+    (health,) = authenticator.health()
+    assert "a" in health.name
+    assert not health.ready
+
+
+def test_self_made_ca_is_kept_up_and_another_is_not(load: Load, tmp_path: Path) -> None:
+    """The server makes its own CA when told so, and never writes into somebody else's."""
+    now = datetime.now(UTC)
+    upkeep_of(load())(now)
+    assert (tmp_path / "ca" / "ca-cert.pem").exists()
+    other = tmp_path / "other"
+    upkeep_of(load(issuer={"type": "directory", "path": str(other)}))(now)
+    assert not other.exists()
