@@ -1,0 +1,22 @@
+"""Which tests answer for which mutated module."""
+
+from collections.abc import Sequence
+
+_CSRS = ("tests/vectors/test_csrs.py", "tests/vectors/test_recorded.py")
+_SUITES = {
+    "csr.py": (*_CSRS, "tests/property/test_csr.py"),
+    "policy.py": ("tests/unit/test_policy.py", *_CSRS),
+    "profile.py": ("tests/property/test_profile.py", "tests/vectors/test_recorded.py"),
+    "verify.py": ("tests/property/test_verify.py", "tests/vectors/test_recorded.py"),
+    "spiffe.py": ("tests/unit/test_spiffe.py", "tests/property/test_spiffe.py"),
+    "authn": ("tests/unit/authn",),
+}
+
+
+def suite_of(file: str) -> Sequence[str]:
+    """Return the tests that a change in a file must not pass.
+
+    Args:
+        file: Path under src/meshsigner.
+    """
+    return _SUITES[file.split("/", maxsplit=1)[0]]
