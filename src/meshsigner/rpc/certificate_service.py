@@ -107,7 +107,9 @@ class CertificateService:
 
     def _ask(self, call: Call, context: "ServicerContext[bytes, bytes]", data: object) -> Ask:
         if not isinstance(data, bytes):
-            detail = "the call holds no request message"
+            # None was sent, it was cut off, or the transport has refused it as
+            # too large and has told the caller so already.
+            detail = "the call holds no readable request message"
             raise InvalidCsr(detail)
         message = parse_message(data)
         call.line["asked_lifetime_s"] = seconds = message.validity_duration
