@@ -6,7 +6,8 @@ Source: sqlite.org/wal.html, sqlite.org/pragma.html.
 """
 
 import sqlite3
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
@@ -77,13 +78,33 @@ def open_reader(database: Path, *, busy_timeout: timedelta) -> sqlite3.Connectio
     try:
         return _open_read_only(database, "mode=ro", busy_timeout)
     except sqlite3.Error as error:
-        if primary_code(error) not in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}:
-            raise
-        if _has_log(database):
+        is_shut = primary_code(error) in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}
+        if not is_shut or _has_log(database):
             raise
         # A reader who may not write in the directory cannot share a log; where
         # there is none, nobody writes, and the file alone is the whole truth.
         return _open_read_only(database, "mode=ro&immutable=1", busy_timeout)
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """Make one commit of all that the block does, or nothing.
+
+    Args:
+        connection: In autocommit mode, no transaction open.
+
+    Raises:
+        sqlite3.Error: Something failed; nothing of the block was stored.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        # some errors, a full disk among them, have ended the transaction already
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
 
 
 def close_quietly(connection: sqlite3.Connection) -> None:

@@ -42,15 +42,8 @@ class FileLock:
             return
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, _myself(), 0)
-        except BlockingIOError as error:
-            holder = _holder(descriptor)
-            os.close(descriptor)
-            msg = f"{holder} uses it: stop that server, or give this one a file of its own"
-            raise InUse(msg) from error
-        except OSError:
+            _claim(descriptor)
+        except BaseException:
             os.close(descriptor)
             raise
         self._descriptor = descriptor
@@ -60,6 +53,17 @@ class FileLock:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def _claim(descriptor: int) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = _holder(descriptor)
+        msg = f"{holder} uses it: stop that server, or give this one a file of its own"
+        raise InUse(msg) from error
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, _myself(), 0)
 
 
 def _myself() -> bytes:

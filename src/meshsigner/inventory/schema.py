@@ -7,6 +7,7 @@ never changed: what must differ is a further step.
 import sqlite3
 from collections.abc import Sequence
 
+from meshsigner.inventory.connection import transaction
 from meshsigner.inventory.faults import Unusable
 
 # "MSIG": marks the file as ours for `file` and against other programs' databases
@@ -47,7 +48,13 @@ _VERSION_1: Step = (
     "CREATE INDEX certificates_issued_at ON certificates (issued_at)",
     "CREATE INDEX certificates_not_after ON certificates (not_after)",
     # one row that a probe rewrites, to prove that a commit reaches the disk
-    "CREATE TABLE probe (id INTEGER PRIMARY KEY, written_at INTEGER NOT NULL)",
+    """
+    CREATE TABLE probe (
+        id INTEGER PRIMARY KEY,
+        written_at INTEGER NOT NULL,
+        filler BLOB NOT NULL
+    )
+    """,
 )
 
 STEPS: tuple[Step, ...] = (_VERSION_1,)
@@ -70,19 +77,13 @@ def migrate(connection: sqlite3.Connection, steps: Sequence[Step] = STEPS) -> No
     """
     if _version(connection, steps) == len(steps):
         return
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with transaction(connection):
         # once more: under the write lock nobody else can have migrated meanwhile
         for step in steps[_version(connection, steps) :]:
             for statement in step:
                 connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {len(steps)}")
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
 
 
 def check_version(connection: sqlite3.Connection, steps: Sequence[Step] = STEPS) -> None:

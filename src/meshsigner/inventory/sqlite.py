@@ -33,7 +33,7 @@ DEFAULT_BUSY_TIMEOUT = timedelta(milliseconds=250)
 _TIDY_ROWS = 64  # rows deleted at once: a few ms with their index entries
 _TIDY_S = 0.025  # the next commit waits no longer than this and one deletion
 _ROOM_ROWS = 512  # rows deleted at once when the bound is met and callers wait
-_ROOM_TRIES = 4  # how often room is made for one commit
+_ROOM_TRIES = 5  # how often a commit is tried while room can be made
 _WARN_SHARE = 0.9  # of the room in use, from which on health warns
 _LOOK_INTERVAL_S = 10.0  # how old the word on the room may be
 _CHECKPOINT_ROWS = 512  # rows in the log from which on an idle moment empties it
@@ -160,9 +160,7 @@ class SqliteInventory:
     def _lend(self) -> Iterator[sqlite3.Connection]:
         """Lend the connection; a failure closes it, so that the next use starts clean."""
         try:
-            if self._connection is None:
-                self._connection = self._open()
-            yield self._connection
+            yield self._connection or self._open()
         except _Faults as error:
             text = self._explain(error)
             if self._connection is not None:
@@ -174,51 +172,44 @@ class SqliteInventory:
 
     def _open(self) -> sqlite3.Connection:
         self._lock.acquire()
-        connection = open_writer(
+        self._connection = open_writer(
             self._path,
             synchronous=self._synchronous,
             busy_timeout=self._busy_timeout,
             max_bytes=self._max_bytes,
         )
-        try:
-            schema.migrate(connection)
-        except BaseException:
-            close_quietly(connection)
-            raise
-        return connection
+        schema.migrate(self._connection)
+        return self._connection
 
     def _with_room(self, connection: sqlite3.Connection, write: Callable[[], None]) -> None:
         """Write; at the size bound, delete rows whose retention is over and try again."""
-        for _ in range(_ROOM_TRIES):
+        tries = 0
+        while True:
             try:
-                write()
+                return write()
             except sqlite3.OperationalError as error:
-                is_full = primary_code(error) == sqlite3.SQLITE_FULL
+                tries += 1
+                is_full = primary_code(error) == sqlite3.SQLITE_FULL and tries < _ROOM_TRIES
                 if not is_full or not self._delete_expired(connection, _ROOM_ROWS):
                     raise
-            else:
-                return
-        write()
 
     def _delete_expired(self, connection: sqlite3.Connection, at_most: int) -> int:
         return delete_expired(connection, to_us(self._clock() - self._retention), at_most)
 
     def _explain(self, error: BaseException) -> str:
-        if primary_code(error) == sqlite3.SQLITE_FULL and self._is_at_bound():
-            return (
-                f"inventory {self._path}: it has reached its size bound of {self._max_bytes} "
-                f"bytes: {_MORE_ROOM}"
-            )
+        with suppress(sqlite3.Error):
+            if primary_code(error) == sqlite3.SQLITE_FULL and self._is_at_bound():
+                return (
+                    f"inventory {self._path}: it has reached its size bound of "
+                    f"{self._max_bytes} bytes: {_MORE_ROOM}"
+                )
         return explain(error, self._path)
 
     def _is_at_bound(self) -> bool:
-        """Whether the bound, not the disk, leaves less room."""
-        free = free_bytes(self._path)
-        if self._connection is None or free is None:
-            return False
-        with suppress(sqlite3.Error):
-            return room(self._connection).left_bytes < free
-        return False
+        """Whether the bound leaves less room than the disk."""
+        return self._connection is not None and (
+            room(self._connection).left_bytes < (free_bytes(self._path) or 0)
+        )
 
     def _look(self, connection: sqlite3.Connection) -> None:
         """Take down how full the store is, for `health`."""

@@ -9,13 +9,13 @@ as JSON; docs/audit-log.md has the figures.
 
 import sqlite3
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
 
 from meshsigner.inventory.columns import COLUMNS, Value
+from meshsigner.inventory.connection import transaction
 
 Row = tuple[Value, ...]
 
@@ -27,6 +27,10 @@ MAX_ROWS = _SIZES[-1]  # 10,752 parameters; SQLite's own limit is 32,766
 
 _NO_ROW = (None,) * len(COLUMNS)
 _TRIAL_ROW: Row = (*("",) * (len(COLUMNS) - 1), bytes(4_096))  # larger than any real one
+# A row alone rewrites a page of the table and of each index: as much must find
+# room in the log for a probe to say that a row would.
+_PROBE_BYTES = 24 * 1024
+_WRITE_PROBE = "INSERT OR REPLACE INTO probe VALUES (1, ?, zeroblob(?))"
 _MARK_UNDELIVERED = """
     UPDATE certificates SET delivered = 0
     WHERE serial IN (SELECT value FROM json_each(?))
@@ -67,7 +71,7 @@ def store(connection: sqlite3.Connection, rows: Sequence[Row], undelivered: str)
         if rows:
             _insert(connection, rows)  # one statement is a commit of its own
         return
-    with _transaction(connection):
+    with transaction(connection):
         for start in range(0, len(rows), MAX_ROWS):
             _insert(connection, rows[start : start + MAX_ROWS])
         if undelivered:
@@ -75,7 +79,10 @@ def store(connection: sqlite3.Connection, rows: Sequence[Row], undelivered: str)
 
 
 def try_a_row(connection: sqlite3.Connection, written_at_us: int) -> None:
-    """Insert a large row and take it back, then commit a mark: the whole way of a row.
+    """Insert a large row and take it back, then commit as many pages as a row changes.
+
+    The first proves the room within the size bound and the tables, the second
+    the way to the disk.
 
     Args:
         connection: In autocommit mode.
@@ -84,11 +91,11 @@ def try_a_row(connection: sqlite3.Connection, written_at_us: int) -> None:
     Raises:
         sqlite3.Error: A row could not be written now.
     """
-    with _transaction(connection):
+    with transaction(connection):
         connection.execute("SAVEPOINT trial")
         _insert(connection, [_TRIAL_ROW])
         connection.execute("ROLLBACK TO trial")
-        connection.execute("INSERT OR REPLACE INTO probe VALUES (1, ?)", (written_at_us,))
+        connection.execute(_WRITE_PROBE, (written_at_us, _PROBE_BYTES))
 
 
 def delete_expired(connection: sqlite3.Connection, before_us: int, at_most: int) -> int:
@@ -137,16 +144,3 @@ def _insert(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
     size = _SIZES[bisect_left(_SIZES, len(rows))]
     padding = _NO_ROW * (size - len(rows))
     connection.execute(insert_statement(size), (*chain.from_iterable(rows), *padding, len(rows)))
-
-
-@contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        # some errors, a full disk among them, have ended the transaction already
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise

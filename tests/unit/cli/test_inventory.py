@@ -173,7 +173,7 @@ def test_time_without_a_zone_is_utc(inventory: SqliteInventory, run: Run) -> Non
         (["--since", "999999d"], "neither a time"),
         (["--expiring-within", "soon"], "is not a duration"),
         (["--expiring-within", "9999999d"], "past the year 9999"),
-        (["--limit", "-1"], "not in the range"),
+        (["--limit", "-1"], "Invalid value for '--limit'"),
     ],
 )
 def test_wrong_option_is_wrong_usage(run: Run, options: list[str], problem: str) -> None:
