@@ -340,17 +340,21 @@ def _path_differences(issuer: Issuer) -> list[str]:
         return ["there is no root certificate"]
     if path[0] != issuer.certificate:
         return ["the chain does not start with the issuer"]
-    differences = [
-        fault
-        for depth, certificate in enumerate(path)
-        for fault in _ca_faults(certificate, below=depth)
+    return [
+        *(fault for depth, ca in enumerate(path) for fault in _ca_faults(ca, below=depth)),
+        *_signature_faults(path, roots),
     ]
+
+
+def _signature_faults(
+    path: tuple[x509.Certificate, ...], roots: tuple[x509.Certificate, ...]
+) -> Iterator[str]:
+    """Name every link of a path that the next one, or a root at its end, did not sign."""
     for certificate, above in itertools.pairwise(path):
         if not _signed_by(certificate, above):
-            differences.append(f"{_name(certificate)} is not signed by {_name(above)}")
+            yield f"{_name(certificate)} is not signed by {_name(above)}"
     if path[-1] not in roots and not any(_signed_by(path[-1], root) for root in roots):
-        differences.append(f"{_name(path[-1])} is not signed by any root of the bundle")
-    return differences
+        yield f"{_name(path[-1])} is not signed by any root of the bundle"
 
 
 def _signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
