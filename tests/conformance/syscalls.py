@@ -1,9 +1,12 @@
-"""Reads what strace wrote: which system calls a server made, on what, and when.
+"""Uses strace: reads a server's system calls, on what and when, or kills it at one of them.
 
-Decides nothing about them; `test_fsync_trace.py` does.
+Decides nothing about them; the tests do.
 """
 
+import contextlib
 import re
+import signal
+import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +46,30 @@ def tracer(output: Path, names: Iterable[str]) -> list[str]:
         names: System calls to trace.
     """
     return ["strace", *OPTIONS, "-e", f"trace={','.join(names)}", "-o", str(output)]
+
+
+@contextlib.contextmanager
+def killing_at(pid: int, name: str, count: int) -> Iterator[None]:
+    """Have a process killed by SIGKILL as one of its threads enters a system call so many times.
+
+    Args:
+        pid: Process to watch; calls before this block do not count.
+        name: The system call.
+        count: Which one kills.
+    """
+    inject = ("-e", f"trace={name}", "-e", f"inject={name}:signal=KILL:when={count}")
+    with subprocess.Popen(
+        ["strace", "-f", "-p", str(pid), *inject, "-s", "0", "-o", "/dev/null"],
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as watcher:
+        assert watcher.stderr is not None
+        said = watcher.stderr.readline()
+        assert "attached" in said, said
+        try:
+            yield
+        finally:
+            watcher.send_signal(signal.SIGINT)  # no more than a detach, if the process still lives
 
 
 def parse(lines: Iterable[str]) -> Iterator[Syscall]:

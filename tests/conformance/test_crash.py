@@ -1,21 +1,27 @@
 """Invariant 3 through a crash: whatever a caller holds is in the inventory.
 
-The server is killed by SIGKILL while about a thousand requests are in flight. Every certificate
-that reached a client must be found afterwards, and the same state must serve again.
+The server is killed by SIGKILL while about a thousand requests are in flight: when so many answers
+have arrived, and at the very moment of a write to the inventory's log or of its fsync. Every
+certificate that reached a client must be found afterwards, and the same state must serve again.
 """
 
 import grpc
 import pytest
+from cryptography import x509
 
 from tests.conformance.inventory import recorded_certificates
 from tests.conformance.load import Answer, Ask, burst, connections, make_asks
 from tests.conformance.server import Installation, RunningServer, running, start
+from tests.conformance.syscalls import killing_at
 
 IDENTITY = "spiffe://cluster.local/ns/foo/sa/bar"
 REQUESTS = 1_000
 CONNECTIONS = 16
+DEATH_TIMEOUT_S = 10.0
 # After how many answers the server dies: at once, early, and in the middle of the burst.
 KILL_AFTER = (1, 100, 400)
+# At which of its system calls it dies; a burst has some 25 commits of some 80 writes to the log.
+KILL_AT = (("pwrite64", 200), ("pwrite64", 700), ("fdatasync", 3), ("fdatasync", 8))
 ALLOWED = {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED}
 
 
@@ -52,6 +58,19 @@ def _with_token(asks: list[Ask], installation: Installation) -> list[Ask]:
     return [Ask(csr_pem=ask.csr_pem, token=token) for ask in asks]
 
 
+def _received(answers: list[Answer]) -> dict[int, x509.Certificate]:
+    """Return the certificates that came, by serial number."""
+    return {answer.leaf.serial_number: answer.leaf for answer in answers if answer.chain}
+
+
+def _check_nothing_is_lost(installation: Installation, answers: list[Answer]) -> None:
+    """Check that the burst was cut in the middle and that what came is in the inventory."""
+    received = _received(answers)
+    assert 0 < len(received) < REQUESTS, "the crash was not in the middle of the burst"
+    assert {answer.code for answer in answers} <= ALLOWED
+    assert received.items() <= recorded_certificates(installation).items()
+
+
 async def _crash(installation: Installation, asks: list[Ask], after: int) -> list[Answer]:
     """Serve, be killed in the middle, and return what the clients got."""
     server = start(installation)
@@ -72,11 +91,24 @@ async def test_every_received_certificate_survives_a_crash(
     with running(installation):
         mine = _with_token(asks, installation)
     answers = await _crash(installation, mine, after)
-    received = {answer.leaf.serial_number: answer.leaf for answer in answers if answer.chain}
-    assert after <= len(received) < REQUESTS, "the crash was not in the middle of the burst"
-    assert {answer.code for answer in answers} <= ALLOWED
-    recorded = recorded_certificates(installation)
-    assert received.items() <= recorded.items()
+    _check_nothing_is_lost(installation, answers)
+
+
+@pytest.mark.parametrize(("name", "count"), KILL_AT)
+async def test_crash_within_a_commit_loses_nothing_received(
+    installation: Installation, asks: list[Ask], name: str, count: int
+) -> None:
+    """Killed as it enters a write to the log or its fsync, the server has not yet answered."""
+    server = start(installation)
+    try:
+        mine = _with_token(asks, installation)
+        async with connections(server.listen, installation, CONNECTIONS) as channels:
+            with killing_at(server.process.pid, name, count):
+                answers = await burst(channels, mine)
+        server.process.wait(DEATH_TIMEOUT_S)
+    finally:
+        server.stop()
+    _check_nothing_is_lost(installation, answers)
 
 
 async def test_same_state_serves_after_crashes(installation: Installation, asks: list[Ask]) -> None:
@@ -84,10 +116,10 @@ async def test_same_state_serves_after_crashes(installation: Installation, asks:
     with running(installation):
         mine = _with_token(asks, installation)
     root = installation.root.read_bytes()
-    received: dict[int, object] = {}
+    received: dict[int, x509.Certificate] = {}
     for _ in range(3):
         answers = await _crash(installation, mine[:200], 20)
-        received |= {answer.leaf.serial_number: answer.leaf for answer in answers if answer.chain}
+        received |= _received(answers)
     with running(installation) as server:
         async with connections(server.listen, installation) as channels:
             (last,) = await burst(channels, mine[:1])
