@@ -25,6 +25,8 @@ lock: ## Update the dependency locks (the one command for it)
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --upgrade --group dev pyproject.toml -o requirements/dev.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --upgrade --group build -o requirements/build.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --upgrade requirements/servers.in -o requirements/servers.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --upgrade requirements/fuzz.in -o requirements/fuzz.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --upgrade requirements/mutants.in -o requirements/mutants.lock
 
 protos: $(STAMP) ## Regenerate the checked-in protobuf messages
 	$(BIN)/python -m grpc_tools.protoc -I protos --python_out=src/meshsigner/_proto --pyi_out=src/meshsigner/_proto $$(find protos -name '*.proto')
@@ -60,7 +62,29 @@ conformance: $(STAMP) ## Tests against foreign code: Istio's client, openssl, li
 	@$(MAKE) --no-print-directory servers conformance-build
 	$(BIN)/pytest -c tests/conformance/pytest.ini --rootdir=. tests/conformance
 
+FUZZ    := .fuzz
+MUTANTS := .mutants
+SECONDS := 60
+
+fuzz: $(FUZZ)/.installed ## Fuzz every parser that strangers reach, SECONDS=60 for each target
+	PYTHONPATH=src $(FUZZ)/bin/python -m tests.fuzz.run --seconds $(SECONDS)
+
+$(FUZZ)/.installed: requirements/fuzz.lock requirements/runtime.lock
+	$(PYTHON) -m venv $(FUZZ)
+	$(FUZZ)/bin/python -m pip install --quiet --require-hashes -r requirements/runtime.lock
+	$(FUZZ)/bin/python -m pip install --quiet --require-hashes -r requirements/fuzz.lock
+	@touch $@
+
+mutants: $(STAMP) $(MUTANTS)/.installed ## Change the decisions line by line; every change that no test notices must be explained
+	$(MUTANTS)/bin/python tests/mutants/make_mutants.py $(MUTANTS)/mutants.jsonl
+	$(BIN)/python -m tests.mutants.run $(MUTANTS)/mutants.jsonl
+
+$(MUTANTS)/.installed: requirements/mutants.lock
+	$(PYTHON) -m venv $(MUTANTS)
+	$(MUTANTS)/bin/python -m pip install --quiet --require-hashes -r requirements/mutants.lock
+	@touch $@
+
 bench: $(STAMP) ## Measure cost, latency, memory and start on one core, the short form
 	$(BIN)/python -m benchmarks one-core --rounds 3 --calls 1500 --lone 100
 
-.PHONY: help setup lock protos run lint format test bench servers conformance-build conformance
+.PHONY: help setup lock protos run lint format test fuzz mutants bench servers conformance-build conformance

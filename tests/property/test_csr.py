@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from meshsigner.csr import parse_csr
 from meshsigner.errors import InvalidCsr, SanNotAllowed
 from meshsigner.model import CertificateRequest
+from tests.fuzz.mutation import mutated
 from tests.vectors.case import Case, Verdict
 from tests.vectors.judge import decide
 from tests.vectors.make_csrs import all_cases
@@ -27,26 +28,6 @@ def _der(case: Case) -> bytes:
         return base64.b64decode(block[1]) if block else case.csr
     except binascii.Error:
         return case.csr
-
-
-@st.composite
-def mutated(draw: st.DrawFn, content: bytes) -> bytes:
-    """Change, insert or delete a few bytes, or copy a slice elsewhere."""
-    body = bytearray(content)
-    for _ in range(draw(st.integers(1, 4))):
-        start = draw(st.integers(0, len(body)))
-        size = draw(st.integers(0, 8))
-        match draw(st.sampled_from(["change", "insert", "delete", "copy"])):
-            case "change":
-                body[start : start + size] = draw(st.binary(min_size=size, max_size=size))
-            case "insert":
-                body[start:start] = draw(st.binary(max_size=8))
-            case "delete":
-                del body[start : start + size]
-            case _:
-                source = draw(st.integers(0, len(body)))
-                body[start:start] = body[source : source + size * 8]
-    return bytes(body)
 
 
 def _read(csr_pem: bytes) -> CertificateRequest | None:

@@ -8,16 +8,16 @@ import json
 from typing import cast
 
 import pytest
-from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from meshsigner._proto.istio.v1.auth.ca_pb2 import IstioCertificateRequest
 from meshsigner.csr import parse_csr
-from meshsigner.model import Chain, Issuer, Order, Terms, TrustBundle
+from meshsigner.model import Chain
 from meshsigner.profile import Template
 from meshsigner.verify import check_issued, check_issuer
 from tests.vectors.judge import CALLER, NOW, decide
 from tests.vectors.recorded_calls import FOLDER, RecordedCall, recorded_calls, recorded_tokens
+from tests.vectors.recorded_orders import recorded_issuer, recorded_leaf, recorded_order
 
 CALLS = recorded_calls()
 SIGNED = [call for call in CALLS if call.chain]
@@ -29,43 +29,6 @@ def _client(call: object) -> str:
 
 each_call = pytest.mark.parametrize("call", CALLS, ids=_client)
 each_signed = pytest.mark.parametrize("call", SIGNED, ids=_client)
-
-
-def _issuer() -> Issuer:
-    """Return the CA that signed the recorded answers: a root that signs leaves itself."""
-    pem = (FOLDER / "istiod-ca-cert.pem").read_text()
-    root = x509.load_pem_x509_certificate(pem.encode())
-    return Issuer(
-        certificate=root,
-        intermediates=(),
-        trust_bundle=TrustBundle(certificates=(root,), pem=pem),
-        chain_pem=(),
-        generation=1,
-    )
-
-
-def _leaf(call: RecordedCall) -> x509.Certificate:
-    return x509.load_pem_x509_certificate(call.chain[0].encode())
-
-
-def _order(call: RecordedCall) -> Order:
-    """Make the order that istiod must have had in mind: its times, our decision for the rest."""
-    leaf, decided = _leaf(call), decide(call.csr.encode())
-    terms = Terms(
-        identity=decided.identity,
-        common_name=decided.common_name,
-        not_before=leaf.not_valid_before_utc,
-        not_after=leaf.not_valid_after_utc,
-        policy_generation=1,
-    )
-    return Order(
-        caller=CALLER,
-        request=parse_csr(call.csr.encode()),
-        terms=terms,
-        cert_signer="",
-        issuer=_issuer(),
-        peer="",
-    )
 
 
 def test_recording_is_whole() -> None:
@@ -115,9 +78,9 @@ def test_statement_31_csr_of_real_clients_is_accepted(call: RecordedCall) -> Non
 @each_signed
 def test_leaf_equals_istiods_byte_for_byte(call: RecordedCall) -> None:
     """With istiod's serial, times and signature our leaf is istiod's."""
-    leaf = _leaf(call)
-    template = Template.of(_issuer())
-    tbs = template.build_tbs(_order(call), leaf.serial_number)
+    leaf = recorded_leaf(call)
+    template = Template.of(recorded_issuer())
+    tbs = template.build_tbs(recorded_order(call), leaf.serial_number)
     assert tbs == leaf.tbs_certificate_bytes
     assert template.assemble(tbs, leaf.signature) == leaf.public_bytes(Encoding.DER)
 
@@ -125,8 +88,8 @@ def test_leaf_equals_istiods_byte_for_byte(call: RecordedCall) -> None:
 @each_signed
 def test_istiods_leaf_passes_our_check(call: RecordedCall) -> None:
     """The check that stands before every answer finds nothing wrong with istiod's own."""
-    order = _order(call)
-    leaf = _leaf(call)
+    order = recorded_order(call)
+    leaf = recorded_leaf(call)
     chain = Chain(
         leaf_der=leaf.public_bytes(Encoding.DER),
         issuer=order.issuer,
@@ -136,7 +99,7 @@ def test_istiods_leaf_passes_our_check(call: RecordedCall) -> None:
     assert check_issued(chain, order) is chain
 
 
-def test_recorded_ca_is_usable_as_an_issuer() -> None:
+def test_recorded_ca_is_usable_as_anrecorded_issuer() -> None:
     """A root that signs leaves itself passes the issuer's check."""
-    issuer = _issuer()
+    issuer = recorded_issuer()
     assert check_issuer(issuer, NOW) is issuer
