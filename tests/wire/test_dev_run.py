@@ -12,7 +12,7 @@ import pytest
 
 from meshsigner.cli.exits import Exit
 from tests.secret_scan import Secrets
-from tests.wire.processes import Running, command, running
+from tests.wire.processes import Running, command, invoke, running
 
 DEV_RUN = ("dev", "run", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0")
 IDENTITY = "spiffe://cluster.local/ns/shop/sa/cart"
@@ -36,8 +36,8 @@ def server(tmp_path_factory: pytest.TempPathFactory, said: Secrets) -> Iterator[
 def _token(server: Running, *options: str) -> Path:
     """Have a token made for the shop's cart, into a file."""
     who = ("--namespace", "shop", "--service-account", "cart")
-    done = command("dev", "token", *who, *options, cwd=server.directory)
-    assert done.returncode == 0, done.stderr
+    done = invoke("dev", "token", *who, *options, cwd=server.directory)
+    assert done.exit_code == 0, done.stderr
     path = server.directory / "token"
     path.write_text(done.stdout)
     return path
@@ -45,8 +45,8 @@ def _token(server: Running, *options: str) -> Path:
 
 def _request(server: Running, *options: object, address: str = "") -> tuple[int, str, str]:
     where = ("--server", address or server.address(), "--root", ".state/root-cert.pem")
-    done = command("request", *where, "--token-file", "token", *options, cwd=server.directory)
-    return done.returncode, done.stdout, done.stderr
+    done = invoke("request", *where, "--token-file", "token", *options, cwd=server.directory)
+    return done.exit_code, done.stdout, done.stderr
 
 
 def test_demonstration_shows_a_recorded_certificate(server: Running) -> None:
@@ -61,7 +61,7 @@ def test_demonstration_shows_a_recorded_certificate(server: Running) -> None:
         f"inventory show {serial}",
     ):
         assert words in server.said
-    shown = command("inventory", "show", serial, "--json", cwd=server.directory)
+    shown = invoke("inventory", "show", serial, "--json", cwd=server.directory)
     (record,) = json.loads(shown.stdout)
     assert record["identity"] == "spiffe://cluster.local/ns/bookinfo/sa/productpage"
     assert record["delivered"]
@@ -70,6 +70,15 @@ def test_demonstration_shows_a_recorded_certificate(server: Running) -> None:
 def test_development_server_says_that_it_is_one(server: Running) -> None:
     """Nobody can overlook that its token issuer is for development."""
     assert "Development server: its token issuer" in server.said
+
+
+def test_request_is_a_command_of_its_own(server: Running) -> None:
+    """As a process, too, it prints what was issued and ends with 0."""
+    _token(server)
+    where = ("--server", server.address(), "--root", ".state/root-cert.pem")
+    done = command("request", *where, "--token-file", "token", cwd=server.directory)
+    assert done.returncode == Exit.DONE
+    assert IDENTITY in done.stdout
 
 
 def test_request_gets_files_and_a_record(server: Running, tmp_path: Path) -> None:
@@ -82,7 +91,7 @@ def test_request_gets_files_and_a_record(server: Running, tmp_path: Path) -> Non
     assert (tmp_path / "certs" / "root-cert.pem").read_bytes() == (
         server.directory / ".state" / "root-cert.pem"
     ).read_bytes()
-    listed = command("inventory", "list", "--identity", IDENTITY, "--json", cwd=server.directory)
+    listed = invoke("inventory", "list", "--identity", IDENTITY, "--json", cwd=server.directory)
     assert json.loads(shown)["serial"] in {row["serial"] for row in json.loads(listed.stdout)}
 
 
@@ -152,9 +161,8 @@ def test_second_server_on_the_same_state_is_refused(server: Running) -> None:
 
 def test_second_server_on_the_same_port_is_refused(server: Running, tmp_path: Path) -> None:
     """A port that is taken is told with its holder, not shared."""
-    done = command(
-        "dev", "run", "--listen", server.address(), "--admin", "127.0.0.1:0", cwd=tmp_path
-    )
+    ports = ("--listen", server.address(), "--admin", "127.0.0.1:0")
+    done = command("dev", "run", *ports, cwd=tmp_path)
     assert done.returncode == Exit.INPUT
     assert f"cannot listen on {server.address()}" in done.stderr
 
@@ -177,6 +185,6 @@ def test_state_survives_a_restart(
             assert server.stop(number) == Exit.DONE
             assert '"event":"stopped"' in server.said
         roots.append((tmp_path / ".state" / "root-cert.pem").read_bytes())
-    listed = command("inventory", "list", "--json", cwd=tmp_path)
+    listed = invoke("inventory", "list", "--json", cwd=tmp_path)
     assert roots[0] == roots[1]
     assert len(json.loads(listed.stdout)) == 2

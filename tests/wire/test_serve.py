@@ -12,7 +12,7 @@ from meshsigner.cli.dev_state import DevState
 from meshsigner.cli.dev_tokens import ISSUER
 from meshsigner.cli.exits import Exit
 from tests.secret_scan import Secrets
-from tests.wire.processes import Running, command, running
+from tests.wire.processes import Running, command, invoke, running
 
 CONFIG = f"""\
 trust_domain: cluster.local
@@ -34,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
     DevState(tmp_path / ".state").prepare(datetime.now(UTC))
     (tmp_path / "meshsigner.yaml").write_text(CONFIG)
     who = ("--namespace", "shop", "--service-account", "cart")
-    (tmp_path / "token").write_text(command("dev", "token", *who, cwd=tmp_path).stdout)
+    (tmp_path / "token").write_text(invoke("dev", "token", *who, cwd=tmp_path).stdout)
     return tmp_path
 
 
@@ -50,8 +50,8 @@ def _lifetime_s(server: Running) -> float:
     """Ask for a certificate and return how long it is valid."""
     where = ("--server", server.address(), "--root", ".state/root-cert.pem")
     options = ("--token-file", "token", "--key-type", "p256", "--json")
-    done = command("request", *where, *options, cwd=server.directory)
-    assert done.returncode == 0, done.stderr
+    done = invoke("request", *where, *options, cwd=server.directory)
+    assert done.exit_code == 0, done.stderr
     shown = json.loads(done.stdout)
     start, end = (datetime.fromisoformat(shown[name]) for name in ("not_before", "not_after"))
     return (end - start).total_seconds()
@@ -102,8 +102,8 @@ def test_wrong_configuration_is_refused_before_anything_is_opened(folder: Path) 
     """A configuration that check-config refuses is refused here in the same words."""
     (folder / "meshsigner.yaml").write_text(CONFIG + "color: blue\n")
     served = command("serve", "--config", "meshsigner.yaml", cwd=folder)
-    checked = command("check-config", "meshsigner.yaml", cwd=folder)
-    assert served.returncode == checked.returncode == Exit.INPUT
+    checked = invoke("check-config", "meshsigner.yaml", cwd=folder)
+    assert served.returncode == checked.exit_code == Exit.INPUT
     assert "color (meshsigner.yaml line " in served.stderr
     assert "color (meshsigner.yaml line " in checked.stderr
     assert not (folder / "inventory.db").exists()
