@@ -31,6 +31,9 @@ lock: ## Update the dependency locks (the one command for it)
 protos: $(STAMP) ## Regenerate the checked-in protobuf messages
 	$(BIN)/python -m grpc_tools.protoc -I protos --python_out=src/meshsigner/_proto --pyi_out=src/meshsigner/_proto $$(find protos -name '*.proto')
 
+docs: $(STAMP) ## Write docs/config.md from the models of the configuration
+	$(BIN)/meshsigner config-reference > docs/config.md
+
 run: $(STAMP) ## Start the server on its embedded defaults and sign a sidecar's CSR
 	$(BIN)/meshsigner dev run --demo
 
@@ -87,4 +90,4 @@ $(MUTANTS)/.installed: requirements/mutants.lock
 bench: $(STAMP) ## Measure cost, latency, memory and start on one core, the short form
 	$(BIN)/python -m benchmarks one-core --rounds 3 --calls 1500 --lone 100
 
-.PHONY: help setup lock protos run lint format test fuzz mutants bench servers conformance-build conformance
+.PHONY: help setup lock protos docs run lint format test fuzz mutants bench servers conformance-build conformance
