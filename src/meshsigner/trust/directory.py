@@ -98,9 +98,21 @@ def _parse(contents: Contents, findings: Findings) -> _Parsed:
     return _Parsed(
         issuer=issuer,
         chain=issuer if layout.chain == layout.certificate else certificates(layout.chain),
-        roots=certificates(layout.roots),
+        roots=_each_once(certificates(layout.roots), findings),
         key=None if key is None else parse_private_key(key, where(layout.key), findings),
     )
+
+
+def _each_once(
+    roots: tuple[PemCertificate, ...],
+    findings: Findings,
+) -> tuple[PemCertificate, ...]:
+    """Leave out roots that stand twice: every sidecar shows the whole bundle in each handshake."""
+    unique = {root.certificate: root for root in reversed(roots)}
+    for root in roots:
+        if unique[root.certificate] is not root:
+            findings.warn(root.where, "stands in the bundle already; it is handed out once")
+    return tuple(root for root in roots if unique[root.certificate] is root)
 
 
 def _check(

@@ -52,28 +52,24 @@ def build_path(
 
     Args:
         issuer: Signs the leaves.
-        chain: The chain file: issuer first, then upwards; roots at its end are allowed.
+        chain: The chain file, upwards; it may leave out the issuer, and end with the root.
         roots: The bundle.
         findings: Gets each fault.
 
     Returns:
         The path, or None when there is none.
     """
-    if chain[0].certificate != issuer.certificate:
-        findings.problem(
+    listed = chain[0].certificate == issuer.certificate
+    if not listed:  # often the file holds what stands above; clients need the CA itself as well
+        findings.warn(
             chain[0].where,
-            f"is {describe(chain[0].certificate)}; expected the signing CA, "
-            f"{describe(issuer.certificate)}; put it first, then its issuer, and so on",
+            f"is not the signing CA, {describe(issuer.certificate)}, which is put before it; "
+            "istiod would leave it out",
         )
-        return None
+    whole = (issuer, *chain[listed:])
     anchors = [root.certificate for root in roots]
-    below = [
-        *itertools.takewhile(
-            lambda member: member.certificate not in anchors,
-            (issuer, *chain[1:]),
-        ),
-    ]
-    for member in chain[len(below) + 1 :]:
+    below = [*itertools.takewhile(lambda member: member.certificate not in anchors, whole)]
+    for member in whole[len(below) + 1 :]:
         findings.problem(member.where, "stands after the root; expected nothing there; remove it")
     for child, parent in itertools.pairwise(below):
         _check_link(child, parent, findings)

@@ -63,7 +63,7 @@ def make_order(issuer: Issuer) -> Order:
 
 
 @pytest.mark.parametrize("kind", ["p256", "p384", "rsa2048"])
-def test_chain_verifies_for_clients(tmp_path: Path, kind: str) -> None:
+def test_statement_08_chain_verifies_to_the_bundle(tmp_path: Path, kind: str) -> None:
     """With every kind of CA key, the leaf verifies to the bundle with cryptography's verifier."""
     source = Source(make_files(tmp_path, kind))
     signer = EmbeddedSigner(source)
@@ -77,7 +77,7 @@ def test_chain_verifies_for_clients(tmp_path: Path, kind: str) -> None:
     assert chain.backend == "embedded"
 
 
-def test_serials_are_positive_16_octets_and_never_repeat() -> None:
+def test_statement_24_serials_are_positive_and_random() -> None:
     """A serial has 16 octets, the top bit clear, and two of 10,000 are never equal."""
     serials = {new_serial() for _ in range(10_000)}
     assert len(serials) == 10_000
@@ -125,8 +125,8 @@ def test_orders_of_a_swap_not_yet_seen_are_signed(tmp_path: Path) -> None:
     assert signer.sign(make_order(source.current.issuer)).issuer is source.current.issuer
 
 
-def test_expired_issuer_is_not_ready(tmp_path: Path) -> None:
-    """From the second after the CA's end on there is no issuer (statement 22)."""
+def test_statement_22_expired_issuer_is_not_ready(tmp_path: Path) -> None:
+    """From the second after the CA's end on there is no issuer."""
     source = Source(make_files(tmp_path))
     signer = EmbeddedSigner(source)
     end = source.current.expires

@@ -60,7 +60,7 @@ def value_of(certificate: x509.Certificate, kind: type[x509.ExtensionType]) -> x
 
 
 @pytest.mark.parametrize(("which", "path_length"), [("root", 1), ("intermediate", 0)])
-def test_ca_profile(root: Ca, intermediate: Ca, which: str, path_length: int) -> None:
+def test_statement_33_ca_profile(root: Ca, intermediate: Ca, which: str, path_length: int) -> None:
     """Both are P-256 CAs with critical constraints and usages, a path length and a key id."""
     certificate = {"root": root, "intermediate": intermediate}[which].certificate
     constraints = value_of(certificate, x509.BasicConstraints)
@@ -128,13 +128,13 @@ def test_keys_are_plain_pkcs8() -> None:
 
 
 def test_certificates_end_with_one_newline(root: Ca) -> None:
-    """Concatenated, they stay PEM (statement 6)."""
+    """Concatenated, they stay PEM."""
     assert render_certificate(root.certificate).endswith(b"-----END CERTIFICATE-----\n")
 
 
 @pytest.mark.parametrize("kind", ["p256", "p384", "rsa2048"])
-def test_serving_certificate_verifies_by_name_and_address(kind: str) -> None:
-    """With every kind of CA, TLS clients accept it for each of its names (statement 47)."""
+def test_statement_47_serving_certificate_verifies_by_name_and_address(kind: str) -> None:
+    """With every kind of CA, TLS clients accept it for each of its names."""
     root = make_ca("root")
     issuer = make_ca("issuer", issuer=root, key=make_key(kind))
     addresses = [ip_address("127.0.0.1"), ip_address("::1")]

@@ -63,7 +63,7 @@ def test_every_layout_and_key_is_taken(
     assert found.issuer.generation == 7
 
 
-def test_chain_is_cut_for_clients(tmp_path: Path, root: Ca) -> None:
+def test_statement_07_chain_goes_from_the_signing_ca_upwards(tmp_path: Path, root: Ca) -> None:
     """The signing CA comes first, then upwards, each in an element of its own, roots excluded."""
     upper = make_ca("upper", issuer=root)
     issuer = make_ca("issuer", issuer=upper, shape=Shape(path_length=0))
@@ -82,6 +82,16 @@ def test_chain_without_root_is_enough(tmp_path: Path, root: Ca) -> None:
     assert (issuer.certificate,) == found.intermediates
 
 
+def test_signing_ca_is_put_first_where_the_chain_leaves_it_out(tmp_path: Path, root: Ca) -> None:
+    """A chain file with only what stands above the CA is completed, and that is remarked."""
+    upper = make_ca("upper", issuer=root)
+    issuer = make_ca("issuer", issuer=upper)
+    for chain, intermediates in (([upper, root], [issuer, upper]), ([upper], [issuer, upper])):
+        found = load(write_files(tmp_path / "ca", cacerts(issuer, chain=chain, roots=[root])))
+        assert [ca.certificate for ca in intermediates] == list(found.issuer.intermediates)
+        assert any("is not the signing CA, 'CN=issuer'" in remark for remark in found.warnings)
+
+
 @pytest.mark.parametrize("layout", ["cacerts", "tls"])
 def test_root_that_signs_is_not_repeated(tmp_path: Path, root: Ca, layout: str) -> None:
     """A root that signs leaves itself stands in the bundle only: the answer is leaf and root."""
@@ -96,7 +106,7 @@ def test_root_that_signs_is_not_repeated(tmp_path: Path, root: Ca, layout: str) 
     assert (root.certificate,) == found.trust_bundle.certificates
 
 
-def test_bundle_is_handed_out_as_it_stands(tmp_path: Path, root: Ca) -> None:
+def test_statement_05_bundle_is_handed_out_as_it_stands(tmp_path: Path, root: Ca) -> None:
     """All roots go out in the file's order; the one in use is first among the certificates."""
     other = make_ca("other root")
     issuer = make_ca("issuer", issuer=root)
@@ -108,7 +118,7 @@ def test_bundle_is_handed_out_as_it_stands(tmp_path: Path, root: Ca) -> None:
     assert any("not first" in remark for remark in found.warnings)
 
 
-def test_text_and_line_ends_do_not_reach_clients(tmp_path: Path, root: Ca) -> None:
+def test_statement_06_each_pem_ends_with_one_newline(tmp_path: Path, root: Ca) -> None:
     """Comments, CRLF and blank lines are dropped; each PEM ends with exactly one newline."""
     issuer = make_ca("issuer", issuer=root)
     files = cacerts(issuer, chain=[issuer], roots=[root])
@@ -117,6 +127,17 @@ def test_text_and_line_ends_do_not_reach_clients(tmp_path: Path, root: Ca) -> No
     found = load(write_files(tmp_path / "ca", files)).issuer
     assert root.pem.decode() == found.trust_bundle.pem
     assert (issuer.pem.decode(),) == found.chain_pem
+
+
+def test_statement_09_each_root_is_handed_out_once(tmp_path: Path, root: Ca) -> None:
+    """A root that stands twice in the bundle goes out once, in its first place, and is remarked."""
+    other = make_ca("other root")
+    issuer = make_ca("issuer", issuer=root)
+    files = cacerts(issuer, chain=[issuer], roots=[root, other, root])
+    found = load(write_files(tmp_path / "ca", files))
+    assert (root.pem + other.pem).decode() == found.issuer.trust_bundle.pem
+    assert (root.certificate, other.certificate) == found.issuer.trust_bundle.certificates
+    assert any("certificate 3: stands in the bundle already" in text for text in found.warnings)
 
 
 def test_renewed_root_of_the_same_key_is_in_use(tmp_path: Path) -> None:
