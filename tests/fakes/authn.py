@@ -114,7 +114,8 @@ class FakeReviewer:
             self.in_flight -= 1
         if self.fault is not None:
             raise self.fault
-        return self.accounts.get(token, refused())
+        status: Mapping[str, Any] = self.accounts.get(token, refused())
+        return status
 
     async def aclose(self) -> None:
         """Note that it was closed."""

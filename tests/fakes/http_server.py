@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -28,7 +28,7 @@ class HttpServer:
     paths: dict[str, Handler] = field(default_factory=dict)
     requests: list[tuple[str, Mapping[str, str]]] = field(default_factory=list)
 
-    async def handle(self, request: web.Request) -> web.StreamResponse:
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
         self.requests.append((request.path, request.headers.copy()))
         handler = self.paths.get(request.path)
@@ -55,7 +55,7 @@ async def serve(
 def body(data: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> Handler:
     """Answer with a body."""
 
-    async def handler(_: web.Request) -> web.StreamResponse:
+    async def handler(_: web.BaseRequest) -> web.StreamResponse:
         return web.Response(body=data, status=status, headers=headers)
 
     return handler
@@ -66,29 +66,37 @@ def redirect(to: str) -> Handler:
     return body(b"", 302, {"Location": to})
 
 
-async def stall(request: web.Request) -> web.StreamResponse:
+async def stall(_: web.BaseRequest) -> web.StreamResponse:
     """Never answer."""
     await asyncio.Event().wait()
     return web.Response()
 
 
-async def half_body(request: web.Request) -> web.StreamResponse:
+def half_body(status: int = 200) -> Handler:
     """Announce a body, send half of it and break the connection."""
-    response = web.StreamResponse(headers={"Content-Length": "1000"})
-    await response.prepare(request)
-    await response.write(b"{" * 500)
-    if request.transport is not None:
-        request.transport.abort()
-    return response
+
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        response = web.StreamResponse(status=status, headers={"Content-Length": "1000"})
+        await response.prepare(request)
+        await response.write(b"{" * 500)
+        if request.transport is not None:
+            request.transport.abort()
+        return response
+
+    return handler
 
 
-async def endless(request: web.Request) -> web.StreamResponse:
-    """Send a body without a length and without an end, until the client has enough."""
-    response = web.StreamResponse()
-    await response.prepare(request)
-    for _ in range(1024):
-        try:
-            await response.write(b" " * 4096)
-        except ConnectionResetError:
-            break
-    return response
+def endless(status: int = 200) -> Handler:
+    """Send a body without a length, until the client has enough."""
+
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        response = web.StreamResponse(status=status)
+        await response.prepare(request)
+        for _ in range(1024):  # 4 MiB
+            try:
+                await response.write(b" " * 4096)
+            except ConnectionResetError:
+                break
+        return response
+
+    return handler

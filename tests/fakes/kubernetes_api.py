@@ -77,7 +77,7 @@ class KubernetesApiServer:
         self.gate.set()
         self.http.paths[TOKEN_REVIEWS] = self.review
 
-    async def review(self, request: web.Request) -> web.StreamResponse:
+    async def review(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request for a token review."""
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
@@ -89,7 +89,7 @@ class KubernetesApiServer:
         finally:
             self.in_flight -= 1
 
-    async def _review(self, request: web.Request) -> web.StreamResponse:
+    async def _review(self, request: web.BaseRequest) -> web.StreamResponse:
         reviewer = request.headers.get("Authorization", "").removeprefix("Bearer ")
         if reviewer not in self.credentials:
             return _failure(401, "Unauthorized")

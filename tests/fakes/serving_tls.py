@@ -38,7 +38,9 @@ class TestRoots:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test roots")])
         builder = _builder(self._name, self._name, self._key.public_key())
-        builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+        builder = builder.add_extension(
+            x509.BasicConstraints(ca=True, path_length=None), critical=True
+        )
         self.pem = builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM)
 
     def issue(self, *names: str) -> Identity:
@@ -46,7 +48,9 @@ class TestRoots:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, names[0])])
         builder = _builder(subject, self._name, key.public_key())
-        builder = builder.add_extension(x509.SubjectAlternativeName(map(_san, names)), False)
+        builder = builder.add_extension(
+            x509.SubjectAlternativeName(map(_san, names)), critical=False
+        )
         certificate = builder.sign(self._key, hashes.SHA256())
         return Identity(
             certificate=certificate.public_bytes(Encoding.PEM),

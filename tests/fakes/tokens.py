@@ -76,6 +76,14 @@ def jwks(*entries: Mapping[str, Any]) -> bytes:
     return json.dumps({"keys": list(entries)}).encode()
 
 
+UNBOUND: dict[str, Any] = {"kubernetes.io": None}  # a token without the private claim
+
+
+def private(value: object) -> dict[str, Any]:
+    """Return the change of claims that replaces the private one."""
+    return {"kubernetes.io": value}
+
+
 def claims(**changes: Any) -> dict[str, Any]:
     """Return the claims of a pod's token; changes override, None removes."""
     base: dict[str, Any] = {

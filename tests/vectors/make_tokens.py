@@ -143,8 +143,8 @@ def _on_signatures(key: rsa.RSAPrivateKey) -> Iterator[Attack]:
     yield _case("signature_of_another", make_token(load_key("attacker")), wrong, "RFC 7515 5.2")
     other = encode_json(claims(sub="system:serviceaccount:foo:admin", **UNBOUND))
     yield _case("claims_exchanged", f"{header}.{other}.{signature}", wrong, "RFC 7515 5.2")
-    resigned = make_token(key, algorithm="PS256")
-    yield _case("ps256_not_configured", resigned, algorithm, "RFC 8725 3.1")
+    resigned = make_token(key, algorithm="RS512")
+    yield _case("rs512_not_configured", resigned, algorithm, "RFC 8725 3.1")
     yield _case("detached", f"{header}..{signature}", "not three segments", "RFC 7515 appendix F")
     yield _case("encrypted", f"{header}.AAAA.AAAA.AAAA.AAAA", "not three segments", "RFC 7516")
 

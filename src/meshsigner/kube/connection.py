@@ -70,11 +70,13 @@ class TlsFiles:
         return [p for p in (self._ca, self._certificate, self._key) if isinstance(p, Path)]
 
     def _load(self) -> ssl.SSLContext:
-        match self._ca:
-            case bytes():
-                context = ssl.create_default_context(cadata=self._ca.decode("ascii"))
-            case _:
-                context = ssl.create_default_context(cafile=self._ca)
+        if self._ca is None:
+            context = ssl.create_default_context()
+        else:
+            # never the function above: where it is given nothing it takes the system's roots
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            with _as_file(self._ca) as roots:
+                context.load_verify_locations(cafile=roots)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if self._certificate is not None and self._key is not None:
             with _as_file(self._certificate) as certificate, _as_file(self._key) as key:
@@ -84,14 +86,21 @@ class TlsFiles:
 
 
 class BearerToken:
-    """A token to prove ourselves with; one in a file is read again every minute.
+    """A token to prove ourselves with; one in a file is read again and again.
 
     Args:
         source: The file, or the token itself.
+        reread_after_s: How long what was read from the file is used, seconds.
     """
 
-    def __init__(self, source: Path | str) -> None:
+    def __init__(
+        self,
+        source: Path | str,
+        *,
+        reread_after_s: float = REREAD_TOKEN_AFTER_S,
+    ) -> None:
         self._source = source
+        self._reread_after_s = reread_after_s
         self._token = ""
         self._read_at_s: float | None = None
 
@@ -104,7 +113,7 @@ class BearerToken:
         if isinstance(self._source, str):
             return self._source
         now_s = asyncio.get_running_loop().time()
-        if self._read_at_s is None or now_s - self._read_at_s >= REREAD_TOKEN_AFTER_S:
+        if self._read_at_s is None or now_s - self._read_at_s >= self._reread_after_s:
             self._token, self._read_at_s = _read_token(self._source), now_s
         return self._token
 

@@ -155,7 +155,7 @@ class _Reader:
 
     def pem(self, entry: Mapping[str, Any], key: str) -> Pem | None:
         inline, file = entry.get(f"{key}-data"), entry.get(key)
-        if inline is not None:
+        if inline:
             try:
                 return base64.b64decode(str(inline), validate=True)
             except binascii.Error:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -24,6 +25,7 @@ from tests.fakes.tokens import (
     AUDIENCE,
     NOW,
     NOW_S,
+    UNBOUND,
     claims,
     ec_key,
     encode_json,
@@ -100,10 +102,10 @@ async def test_the_trust_domain_is_the_clusters(source: FakeKeySource, clock: Fa
         make_token(nbf=NOW_S + 11),
         make_token(aud="vault"),
         make_token(iss="https://attacker.example"),
-        make_token(sub="alice", **{"kubernetes.io": None}),
+        make_token(sub="alice", **UNBOUND),
         make_token(sub="system:serviceaccount:foo:bar:baz"),
-        make_token(sub="system:serviceaccount:FOO:bar", **{"kubernetes.io": None}),
-        make_token(sub="system:serviceaccount:foo:b/../x", **{"kubernetes.io": None}),
+        make_token(sub="system:serviceaccount:FOO:bar", **UNBOUND),
+        make_token(sub="system:serviceaccount:foo:b/../x", **UNBOUND),
         make_token(algorithm="PS256"),
         make_token(header={"jwk": jwk(rsa_key())}),
         sign_parts(encode_json({"alg": "none", "kid": "k1"}), encode_json(claims())),
@@ -122,7 +124,12 @@ def test_statement_11_bad_credentials_are_unauthenticated(
 def test_a_key_in_the_token_is_never_used(authenticator: JwtAuthenticator) -> None:
     """An attacker who brings the key along is refused, signature and all."""
     theirs = rsa_key("attacker")
-    for header in [{"jwk": jwk(theirs)}, {"jku": "https://attacker.example/jwks"}, {"x5u": "x"}]:
+    headers: list[dict[str, object]] = [
+        {"jwk": jwk(theirs)},
+        {"jku": "https://attacker.example/jwks"},
+        {"x5u": "https://attacker.example/chain"},
+    ]
+    for header in headers:
         with pytest.raises(Unauthenticated, match="changes the key"):
             authenticator.identify(show(make_token(theirs, header=header)), NOW)
 
@@ -196,7 +203,8 @@ def test_a_token_that_breaks_a_rule_never_causes_a_refresh(
 ) -> None:
     """Strangers cannot make us ask the issuer with tokens that could not pass anyway."""
     clock.advance(60)
-    for changes in [{"iss": "x"}, {"aud": "x"}, {"exp": 0}]:
+    broken: list[dict[str, Any]] = [{"iss": "x"}, {"aud": "x"}, {"exp": 0}]
+    for changes in broken:
         with pytest.raises(Unauthenticated):
             authenticator.identify(show(make_token(kid="k9", **changes)), clock.now)
     assert source.fetches == 1

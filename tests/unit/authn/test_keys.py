@@ -12,6 +12,7 @@ from meshsigner.authn.keys import UnusableKey, VerifyingKey, import_key, verify_
 from meshsigner.authn.tokens import ALGORITHMS, parse_token
 from meshsigner.errors import Unauthenticated
 from tests.fakes.tokens import (
+    UNBOUND,
     PrivateKey,
     claims,
     ec_key,
@@ -57,7 +58,7 @@ def test_a_key_verifies_what_it_signed(algorithm: str) -> None:
     text = make_token(private, algorithm=algorithm)
     verify(key, text)
     header, payload, signature = text.split(".")
-    other = encode_json(claims(sub="system:serviceaccount:foo:admin", **{"kubernetes.io": None}))
+    other = encode_json(claims(sub="system:serviceaccount:foo:admin", **UNBOUND))
     assert refused(key, f"{header}.{other}.{signature}") == "the token's signature is wrong"
     swapped = ("B" if signature[0] != "B" else "C") + signature[1:]
     assert refused(key, f"{header}.{payload}.{swapped}") == "the token's signature is wrong"

@@ -14,7 +14,7 @@ from meshsigner.model import AuthMethod, Caller, Credentials
 from meshsigner.ports import Parked
 from tests.fakes.authn import RULES, TRUST_DOMAIN, FakeClock, FakeReviewer, away
 from tests.fakes.kubernetes_api import authenticated
-from tests.fakes.tokens import NOW_S, make_token, rsa_key
+from tests.fakes.tokens import NOW_S, UNBOUND, make_token, rsa_key
 
 TOKEN = make_token(rsa_key("nobody asks for keys here"))
 
@@ -132,7 +132,7 @@ async def test_those_who_waited_see_the_answer_however_short_it_holds(
     authenticator = make(reviewer, clock, believed_for=timedelta(seconds=believed_s))
     waiting = parked(authenticator, clock)
     reviewer.gate.clear()
-    fetch = asyncio.create_task(waiting.fetch())  # type: ignore[arg-type]
+    fetch = asyncio.ensure_future(waiting.fetch())
     await asyncio.sleep(0)
     clock.advance(3)
     reviewer.gate.set()
@@ -171,7 +171,7 @@ async def test_only_tokens_that_could_pass_reach_the_server(
         make_token(iss="x"),
         make_token(aud="vault"),
         make_token(exp=NOW_S - 11),
-        make_token(sub="alice", **{"kubernetes.io": None}),
+        make_token(sub="alice", **UNBOUND),
         make_token(algorithm="PS256"),
         "x" * 9000,
     ]:
@@ -215,7 +215,7 @@ async def test_names_that_kubernetes_could_not_have_given_are_refused(
 ) -> None:
     """Not even the API server makes `FOO` a namespace."""
     username = "system:serviceaccount:FOO:bar"
-    token = make_token(sub=username, **{"kubernetes.io": None})
+    token = make_token(sub=username, **UNBOUND)
     reviewer.accounts[token] = authenticated(username)
     await parked(authenticator, clock, token).fetch()
     with pytest.raises(Unauthenticated, match="could not have given"):
@@ -260,7 +260,7 @@ async def test_a_review_that_takes_too_long_is_our_fault(
 
 
 async def test_a_probe_says_whether_the_server_answers(
-    authenticator: TokenReviewAuthenticator, reviewer: FakeReviewer, clock: FakeClock
+    authenticator: TokenReviewAuthenticator, reviewer: FakeReviewer
 ) -> None:
     """Before anybody calls, a question with a token that is none proves that we may ask."""
     assert not authenticator.health()[0].ready
