@@ -7,7 +7,7 @@ Source: sqlite.org/wal.html, sqlite.org/pragma.html.
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
@@ -57,11 +57,10 @@ def open_writer(
         isolation_level=None,
         check_same_thread=False,
     )
-    try:
+    with ExitStack() as undo:
+        undo.callback(close_quietly, connection)
         _configure(connection, synchronous, max_bytes)
-    except BaseException:
-        close_quietly(connection)
-        raise
+        undo.pop_all()
     return connection
 
 
@@ -97,14 +96,8 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         sqlite3.Error: Something failed; nothing of the block was stored.
     """
     connection.execute("BEGIN IMMEDIATE")
-    try:
+    with connection:  # commits, or rolls back unless SQLite has done so itself
         yield
-        connection.execute("COMMIT")
-    except BaseException:
-        # some errors, a full disk among them, have ended the transaction already
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
 
 
 def close_quietly(connection: sqlite3.Connection) -> None:
@@ -150,12 +143,11 @@ def _open_read_only(database: Path, how: str, busy_timeout: timedelta) -> sqlite
         timeout=busy_timeout.total_seconds(),
         isolation_level=None,
     )
-    try:
+    with ExitStack() as undo:
+        undo.callback(close_quietly, connection)
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # opens the file
-    except BaseException:
-        close_quietly(connection)
-        raise
+        undo.pop_all()
     return connection
 
 

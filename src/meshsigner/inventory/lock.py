@@ -8,6 +8,7 @@ crash releases it, and what the file then still says is ignored.
 import fcntl
 import os
 import socket
+from contextlib import ExitStack
 from pathlib import Path
 
 from meshsigner.inventory.faults import Unusable
@@ -41,11 +42,10 @@ class FileLock:
         if self._descriptor is not None:
             return
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
+        with ExitStack() as undo:
+            undo.callback(os.close, descriptor)
             _claim(descriptor)
-        except BaseException:
-            os.close(descriptor)
-            raise
+            undo.pop_all()
         self._descriptor = descriptor
 
     def release(self) -> None:

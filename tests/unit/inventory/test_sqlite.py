@@ -208,8 +208,8 @@ def test_log_is_emptied_in_idle_moments(inventory: SqliteInventory, database: Pa
     log = database.with_name("inventory.db-wal")
 
     def write_and_tidy() -> int:
-        for _ in range(6):
-            inventory.write(make_records(100), [])
+        for _ in range(5):
+            inventory.write(make_records(500), [])
         inventory.tidy()
         return log.stat().st_size
 
