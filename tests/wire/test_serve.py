@@ -67,6 +67,18 @@ def test_hangup_takes_the_policy_anew(server: Running) -> None:
     assert _lifetime_s(server) == 3600 + 120
 
 
+def test_hangup_takes_the_logging_level_anew(server: Running) -> None:
+    """After SIGHUP at level warning, calls that went well leave no line."""
+    _lifetime_s(server)
+    server.wait_for('"event":"create certificate"')
+    (server.directory / "meshsigner.yaml").write_text(CONFIG + "logging: {level: warning}\n")
+    server.process.send_signal(signal.SIGHUP)
+    server.wait_for("settings reloaded")
+    before = server.said
+    _lifetime_s(server)
+    assert server.said == before
+
+
 def test_hangup_with_a_wrong_configuration_changes_nothing(server: Running) -> None:
     """A bad file is refused as a whole and logged; the server goes on as before."""
     (server.directory / "meshsigner.yaml").write_text(CONFIG + "policy: {backdate: 9h}\n")

@@ -58,9 +58,9 @@ class Server:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._policy = policy_of(config, 1)
-        self._renderer = _configure_logs(config)
+        renderer = _configure_logs(config)
         self._metrics = Metrics()
-        self._lines = LineWriter(self._renderer, lost=self._metrics.lines_lost)
+        self._lines = LineWriter(renderer, lost=self._metrics.lines_lost)
         self._closing = AsyncExitStack()
         self.address = ""
         self.admin_address = ""
@@ -101,12 +101,12 @@ class Server:
         """
         if config is not None:
             self._policy = policy_of(config, self._policy.generation + 1)
-            _configure_logs(config)
             get_logger().info(
                 Event.RELOADED,
                 policy_generation=self._policy.generation,
                 need_restart=_need_restart(self._config, config),
             )
+            self._lines.renderer = _configure_logs(config)
         await self._issuer.look()
         self._serving.reload()
 

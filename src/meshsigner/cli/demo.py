@@ -85,7 +85,7 @@ class Demo:
         which = f"show {serial}" if serial else "list"
         files = " --token-file token --out certs"
         say_heading("Next, in another terminal")
-        me = "meshsigner" if shutil.which("meshsigner") else sys.argv[0]
+        me = "meshsigner" if shutil.which("meshsigner") else _how_it_was_called()
         for command in (
             f"{me} inventory {which}{directory}",
             f"{me} dev token{directory} --namespace default --service-account me > token",
@@ -94,3 +94,7 @@ class Demo:
         ):
             say(f"  {command}")
         say("Ctrl-C ends the server; its state stays.")
+
+
+def _how_it_was_called() -> str:
+    return "python -m meshsigner" if sys.argv[0].endswith("__main__.py") else sys.argv[0]

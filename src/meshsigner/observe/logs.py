@@ -23,6 +23,8 @@ from meshsigner.observe.redaction import redact
 
 Line = MutableMapping[str, Any]
 
+_LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
 
 class LogFormat(StrEnum):
     """How lines look."""
@@ -75,9 +77,11 @@ class Renderer:
 
     Args:
         style: JSON for machines, console for people.
+        lowest: The lowest level of ours that is written.
     """
 
-    def __init__(self, style: LogFormat) -> None:
+    def __init__(self, style: LogFormat, lowest: int = logging.INFO) -> None:
+        self.lowest = lowest
         if style is LogFormat.JSON:
             self.last: tuple[Processor, ...] = (
                 structlog.processors.format_exc_info,
@@ -132,7 +136,7 @@ def configure(
     Returns:
         The renderer, for `LineWriter`.
     """
-    renderer = Renderer(style)
+    renderer = Renderer(style, level)
     first: list[Processor] = [structlog.processors.add_log_level, _stamp]
     structlog.configure(
         processors=[*first, *renderer.last],
@@ -170,7 +174,7 @@ class LineWriter:
     """Writes the calls' lines, all of one turn of the event loop at once.
 
     Args:
-        renderer: Makes the text.
+        renderer: Makes the text; another may take its place at any time.
         write: Where it goes.
         lost: Told how many lines could not be written.
     """
@@ -182,7 +186,7 @@ class LineWriter:
         write: Callable[[bytes], object] = write_stderr,
         lost: Callable[[int], None],
     ) -> None:
-        self._renderer = renderer
+        self.renderer = renderer
         self._write = write
         self._lost = lost
         self._waiting: list[tuple[str, Line]] = []
@@ -207,17 +211,21 @@ class LineWriter:
     def write(self, lines: Sequence[tuple[str, Line]]) -> None:
         """Write lines now, with one timestamp and one system call.
 
+        Those under the configured level are left out.
         A log that cannot be written stops no one: the lines are counted as lost.
 
         Args:
             lines: Level and fields of each.
         """
         stamp = datetime.now(UTC).isoformat(timespec="milliseconds")
-        text = self._renderer.text
-        for _, line in lines:
+        text, lowest = self.renderer.text, self.renderer.lowest
+        kept = [one for one in lines if _LEVELS[one[0]] >= lowest]
+        if not kept:
+            return
+        for _, line in kept:
             line["timestamp"] = stamp
-        data = "\n".join([text(level, line) for level, line in lines])
+        data = "\n".join([text(level, line) for level, line in kept])
         try:
             self._write(data.encode() + b"\n")
         except OSError:
-            self._lost(len(lines))
+            self._lost(len(kept))
