@@ -146,6 +146,13 @@ class Inventory(Protocol):
         """
         ...
 
+    def health(self) -> Health:
+        """Say whether rows can be written and how full the store is.
+
+        As of the last use; the one method that any thread may call.
+        """
+        ...
+
     def close(self) -> None:
         """Release the store."""
         ...

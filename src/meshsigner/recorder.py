@@ -73,7 +73,7 @@ class Recorder:
     def health(self) -> Health:
         """Say whether the store can be written."""
         if self._fault is None:
-            return Health(name="inventory", ready=True, detail="writable")
+            return self._inventory.health()
         return Health(name="inventory", ready=False, detail=str(self._fault))
 
     async def probe(self) -> None:

@@ -271,6 +271,10 @@ class MemoryInventory:
         if isinstance(self.fault, RecordFailed):
             raise self.fault
 
+    def health(self) -> Health:
+        """Be ready."""
+        return Health(name="inventory", ready=True, detail="in memory")
+
     def close(self) -> None:
         """Be closed."""
         self.closed = True
