@@ -250,7 +250,7 @@ class Issuance:
             asked_lifetime=member.ask.asked_lifetime,
             policy=policy,
             now=now,
-            issuer_not_after=issuer.certificate.not_valid_after_utc,
+            issuer_not_after=issuer.not_after,
         )
         member.order = Order(
             caller=member.caller,

@@ -5,7 +5,7 @@ who reads a value stands in its docstring, in the order of a request's way.
 Times are UTC-aware `datetime`s, lifetimes `timedelta`s.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -178,6 +178,8 @@ class Issuer:
         trust_bundle: What the chain ends in.
         chain_pem: PEM of each intermediate: elements 1 to n-2 of an answer.
         generation: Counts reloads.
+        not_after: First end of validity on the path, the active root included:
+            no leaf verifies after it.
     """
 
     certificate: x509.Certificate
@@ -185,6 +187,12 @@ class Issuer:
     trust_bundle: TrustBundle
     chain_pem: tuple[str, ...]
     generation: int
+    not_after: datetime = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Find the first end on the path."""
+        path = (self.certificate, *self.intermediates, *self.trust_bundle.certificates[:1])
+        object.__setattr__(self, "not_after", min(c.not_valid_after_utc for c in path))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -298,7 +298,7 @@ def _bounds(chain: Chain, order: Order) -> list[str]:
     differences = []
     if not MIN_SERIAL_BITS < chain.serial.bit_length() <= MAX_SERIAL_BITS:
         differences.append(f"serial of {chain.serial.bit_length()} bits")
-    if order.terms.not_after > chain.issuer.certificate.not_valid_after_utc:
+    if order.terms.not_after > chain.issuer.not_after:
         differences.append("outlives its issuer")
     return differences
 

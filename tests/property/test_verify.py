@@ -70,6 +70,11 @@ def test_what_was_ordered_passes(kind: str) -> None:
     assert check_issued(chain, order) is chain
 
 
+_ROOT_KEY, _MIDDLE_KEY, _CA_KEY = (ec.generate_private_key(ec.SECP256R1()) for _ in range(3))
+_ROOT = make_ca_certificate(_ROOT_KEY, "root")
+_MIDDLE = make_ca_certificate(_MIDDLE_KEY, "middle", signed_by=(_ROOT, _ROOT_KEY), path_length=1)
+_ISSUER = make_ca_certificate(_CA_KEY, "issuer", signed_by=(_MIDDLE, _MIDDLE_KEY), path_length=0)
+
 _ORDER = make_order(_SIGNERS["p256"])
 _PASSING = (_ORDER, _SIGNERS["p256"].sign(_ORDER))
 
@@ -279,6 +284,22 @@ def test_statement_22_a_leaf_that_outlives_its_issuer_is_refused() -> None:
         check_issued(signer.sign(order), order)
 
 
+def test_statement_22_a_leaf_that_outlives_its_root_is_refused() -> None:
+    """The first end on the whole path counts, not the issuer's own alone."""
+    root = make_ca_certificate(_ROOT_KEY, "short root", not_after=NOW + timedelta(minutes=10))
+    signer = FakeSigner()
+    issuer = make_ca_certificate(
+        signer.key, "long issuer", signed_by=(root, _ROOT_KEY), not_after=NOW + timedelta(days=9)
+    )
+    signer.current = make_issuer(issuer, intermediates=(issuer,), roots=(root,))
+    assert signer.current.not_after == root.not_valid_after_utc
+    order = make_order(signer)
+    late = dataclasses.replace(order.terms, not_after=NOW + timedelta(minutes=11))
+    order = dataclasses.replace(order, terms=late)
+    with pytest.raises(WrongCertificate, match="outlives its issuer"):
+        check_issued(signer.sign(order), order)
+
+
 def test_anothers_signature_is_refused() -> None:
     """A certificate signed by another CA of the same name is refused."""
     signer, impostor = FakeSigner(), FakeSigner()
@@ -286,14 +307,6 @@ def test_anothers_signature_is_refused() -> None:
     chain = impostor.sign(order)
     with pytest.raises(WrongCertificate):
         check_issued(dataclasses.replace(chain, issuer=signer.current), order)
-
-
-# --- issuers -----------------------------------------------------------------
-
-_ROOT_KEY, _MIDDLE_KEY, _CA_KEY = (ec.generate_private_key(ec.SECP256R1()) for _ in range(3))
-_ROOT = make_ca_certificate(_ROOT_KEY, "root")
-_MIDDLE = make_ca_certificate(_MIDDLE_KEY, "middle", signed_by=(_ROOT, _ROOT_KEY), path_length=1)
-_ISSUER = make_ca_certificate(_CA_KEY, "issuer", signed_by=(_MIDDLE, _MIDDLE_KEY), path_length=0)
 
 
 def test_a_whole_path_passes() -> None:
