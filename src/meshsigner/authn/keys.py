@@ -1,8 +1,8 @@
 """Which public key verifies which token.
 
 Decides for which algorithms a JWK is good, and verifies signatures with keys
-that were imported once: by hand, for that costs less than half of what a
-library's whole way through each token does (docs/adr/0011). Which keys there
+that were imported once: by hand, for that costs half of what a
+library's way through each token does (docs/adr/0011). Which keys there
 are is `key_sets`; none ever comes from a token.
 
 Source: RFC 7517 4 (JWK), RFC 7518 3 (algorithms), RFC 7638 (thumbprints),
