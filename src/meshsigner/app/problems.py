@@ -14,6 +14,10 @@ class Problems:
     def __init__(self) -> None:
         self._found: list[str] = []
 
+    def __bool__(self) -> bool:
+        """Return whether there are any."""
+        return bool(self._found)
+
     def attempt(self, make: Callable[[], T], *, where: str = "") -> T | None:
         """Make a part, or note what is wrong with it.
 

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 
 import uvloop
 
+from meshsigner.app.background import Background
 from meshsigner.app.server import Server
 from meshsigner.config import Config
 from meshsigner.errors import ConfigurationError
@@ -50,13 +51,13 @@ async def _live(
         loop.add_signal_handler(number, _end, end)
     loop.add_signal_handler(signal.SIGHUP, hangup.set)
     await server.start()
-    reloads = asyncio.create_task(_reload_at(hangup, server, reload))
+    reloads = Background(lambda: _reload_at(hangup, server, reload))
     try:
         if ready is not None:
             await ready(server)
         await end.wait()
     finally:
-        reloads.cancel()
+        await reloads.stop()
         await server.stop()
 
 

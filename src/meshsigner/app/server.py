@@ -7,14 +7,12 @@ Start: CA, authenticators, inventory, serving certificate; all that is wrong
 with these is told at once. Then the pipeline, the wire, the admin port.
 """
 
-import asyncio
 import logging
-from collections.abc import Callable, Coroutine
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
-from typing import Any
 
 from meshsigner.admin.server import AdminServer
+from meshsigner.app.background import Background
 from meshsigner.app.parts import (
     authenticator_of,
     inventory_of,
@@ -39,8 +37,6 @@ from meshsigner.rpc.serving_certificate import ServingCertificate
 from meshsigner.signing.embedded import EmbeddedSigner
 from meshsigner.signing.serving import ServingIssuer
 from meshsigner.trust import IssuerDirectory
-
-_WATCH_PAUSE_S = 5.0  # before a watch that failed is taken up again
 
 
 def utc_now() -> datetime:
@@ -75,22 +71,10 @@ class Server:
         async with AsyncExitStack() as closing:
             await self._start(closing)
             self._closing = closing.pop_all()
-        missing = [
-            f"{part.name}: {part.detail}" for part in self._readiness.report() if not part.ready
-        ]
-        where = {"listen": self.address, "admin": self.admin_address}
-        if missing:
-            get_logger().warning(Event.NOT_READY, **where, missing=missing)
-        else:
-            get_logger().info(Event.READY, **where)
+        self._tell_ready()
 
     async def stop(self) -> None:
-        """Drain, then end everything."""
-        limits = self._config.limits
-        await self._rpc.drain(
-            grace_s=limits.drain.total_seconds(),
-            notice_s=limits.drain_notice.total_seconds(),
-        )
+        """Drain, then end everything, in the reverse order of the start."""
         await self._closing.aclose()
 
     async def reload(self, config: Config | None) -> None:
@@ -110,6 +94,15 @@ class Server:
         await self._issuer.look()
         self._serving.reload()
 
+    def _tell_ready(self) -> None:
+        parts = self._readiness.report()
+        missing = [f"{part.name}: {part.detail}" for part in parts if not part.ready]
+        where = {"listen": self.address, "admin": self.admin_address}
+        if missing:
+            get_logger().warning(Event.NOT_READY, **where, missing=missing)
+        else:
+            get_logger().info(Event.READY, **where)
+
     async def _start(self, closing: AsyncExitStack) -> None:
         config = self._config
         problems = Problems()
@@ -123,7 +116,7 @@ class Server:
         if issuer is None or authenticator is None or serving is None:
             raise TypeError("a part is missing without a problem")
         self._issuer, self._serving = issuer, serving
-        self._watch(closing, issuer.watch)
+        closing.push_async_callback(Background(issuer.watch).stop)
         issuance = Issuance(
             authenticator=authenticator,
             signer=EmbeddedSigner(issuer),
@@ -159,7 +152,14 @@ class Server:
             except ConfigurationError as error:
                 problems.add(*error.problems)
         closing.push_async_callback(admin.stop)
+        if problems:
+            await self._rpc.drain(grace_s=0.0)
         problems.settle()
+        closing.push_async_callback(
+            self._rpc.drain,
+            grace_s=config.limits.drain.total_seconds(),
+            notice_s=config.limits.drain_notice.total_seconds(),
+        )
         self.address = f"{config.listen.address.host}:{self._rpc.port}"
         self.admin_address = f"{config.admin.address.host}:{admin.port}"
 
@@ -191,15 +191,8 @@ class Server:
             lifetime=tls.lifetime,
         )
         own.ensure()
-        self._watch(closing, own.watch)
+        closing.push_async_callback(Background(own.watch).stop)
         return ServingCertificate(own.certificate_file, own.key_file, metrics=self._metrics)
-
-    def _watch(
-        self, closing: AsyncExitStack, watch: Callable[[], Coroutine[Any, Any, None]]
-    ) -> None:
-        """Keep a watch running until the end."""
-        task = asyncio.create_task(_keep_watching(watch))
-        closing.push_async_callback(_cancelled, task)
 
 
 def _configure_logs(config: Config) -> Renderer:
@@ -225,22 +218,6 @@ async def _start_authenticator(
         await authenticator.start()
     except ConfigurationError as error:
         problems.add(*error.problems)
-
-
-async def _keep_watching(watch: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run a watch; one that fails is taken up again, for what it watches is still in use."""
-    while True:
-        try:
-            await watch()
-        except Exception:  # noqa: BLE001 - the supervisor of background loops: none may end in silence
-            get_logger().exception(Event.WATCH_FAILED)
-        await asyncio.sleep(_WATCH_PAUSE_S)
-
-
-async def _cancelled(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
 
 
 def _need_restart(old: Config, new: Config) -> list[str]:
