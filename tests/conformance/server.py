@@ -6,6 +6,7 @@ Leaves to the tests what they ask of it. Only processes that were started here a
 import contextlib
 import http.client
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -104,10 +105,12 @@ class RunningServer:
 
 
 def free_address() -> str:
-    """Return a loopback address with a port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
+    """Return a free loopback address, away from the ports that clients get."""
+    while True:
+        port = random.randrange(20_000, 30_000)  # noqa: S311 # no secret
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return f"127.0.0.1:{port}"
 
 
 def start(
@@ -167,13 +170,15 @@ def _is_ready(admin: str) -> bool:
 
 
 @contextlib.contextmanager
-def running(installation: Installation, *, under: Sequence[str] = ()) -> Iterator[RunningServer]:
+def running(
+    installation: Installation, *, under: Sequence[str] = (), listen: str | None = None
+) -> Iterator[RunningServer]:
     """Have a server for the length of a block and end it kindly after that.
 
     Raises:
         RuntimeError: It did not end well when asked to.
     """
-    server = start(installation, under=under)
+    server = start(installation, under=under, listen=listen)
     try:
         yield server
     finally:

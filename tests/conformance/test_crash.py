@@ -71,9 +71,11 @@ def _check_nothing_is_lost(installation: Installation, answers: list[Answer]) ->
     assert received.items() <= recorded_certificates(installation).items()
 
 
-async def _crash(installation: Installation, asks: list[Ask], after: int) -> list[Answer]:
+async def _crash(
+    installation: Installation, asks: list[Ask], after: int, *, listen: str | None = None
+) -> list[Answer]:
     """Serve, be killed in the middle, and return what the clients got."""
-    server = start(installation)
+    server = start(installation, listen=listen)
     killer = Killer(server, after)
     try:
         async with connections(server.listen, installation, CONNECTIONS) as channels:
@@ -112,16 +114,16 @@ async def test_crash_within_a_commit_loses_nothing_received(
 
 
 async def test_same_state_serves_after_crashes(installation: Installation, asks: list[Ask]) -> None:
-    """Crash after crash, the same state serves: same root, old rows, the old token, new serials."""
-    with running(installation):
-        mine = _with_token(asks, installation)
+    """Crash after crash, state and port serve: same root, old rows, old token, new serials."""
+    with running(installation) as server:
+        mine, listen = _with_token(asks, installation), server.listen
     root = installation.root.read_bytes()
     received: dict[int, x509.Certificate] = {}
     for _ in range(3):
-        answers = await _crash(installation, mine[:200], 20)
+        answers = await _crash(installation, mine[:200], 20, listen=listen)
         received |= _received(answers)
-    with running(installation) as server:
-        async with connections(server.listen, installation) as channels:
+    with running(installation, listen=listen):
+        async with connections(listen, installation) as channels:
             (last,) = await burst(channels, mine[:1])
     assert last.code is grpc.StatusCode.OK, last.details
     assert last.leaf.serial_number not in received
