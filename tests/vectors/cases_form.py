@@ -82,6 +82,8 @@ def _pem_refused() -> list[Case]:
         "pem_bad_letter": text.replace(body[40:44], b"@@@@"),
         "pem_padding_inside": text.replace(body[40:44], b"===="),
         "pem_without_padding": pem(usual() + b"\x00" * _missing(usual())).replace(b"=", b""),
+        "pem_padding_too_long": text.replace(b"\n-----END", b"=\n-----END"),
+        "pem_data_behind_padding": text.replace(b"\n-----END", b"=\nAAAA\n-----END"),
         "pem_empty_body": pem(b""),
         "plain_der": usual(),
         "empty": b"",
