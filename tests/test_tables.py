@@ -143,8 +143,8 @@ def test_no_metric_is_explained_that_does_not_exist() -> None:
 
 
 def test_every_event_is_explained() -> None:
-    """docs/audit-log.md names each event that a log line can have."""
-    page = (DOCS / "audit-log.md").read_text()
+    """docs/logs.md names each event that a log line can have."""
+    page = (DOCS / "logs.md").read_text()
     assert [event for event in names.Event if f"`{event.value}`" not in page] == []
 
 

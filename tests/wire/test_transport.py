@@ -76,10 +76,8 @@ async def test_statement_48_key_exchange_groups(wire: Wire, group: str) -> None:
 
 
 async def test_statement_48_x25519mlkem768(wire: Wire) -> None:
-    """A gRPC client agrees on the post-quantum group with our credentials.
-
-    A client that offers nothing else is one of the conformance tests.
-    """
+    """A gRPC client agrees on the post-quantum group with our credentials."""
+    # A client that offers nothing else is one of the conformance tests.
 
     async def tell_group(_: bytes, context: "aio.ServicerContext[bytes, bytes]") -> bytes:
         return b",".join(context.auth_context()["ssl_negotiated_key_exchange_group"])

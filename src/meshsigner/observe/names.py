@@ -1,7 +1,7 @@
 """Every word that logs and metrics use about us, so that each is spelt once.
 
 Events are lower case without a period; values go into fields, never into an
-event. Metric names carry their unit. docs/metrics.md and docs/audit-log.md
+event. Metric names carry their unit. docs/metrics.md and docs/logs.md
 explain them to operators.
 """
 
@@ -12,7 +12,6 @@ class Event(StrEnum):
     """What a log line tells."""
 
     CALL = "create certificate"
-    INTERNAL_ERROR = "internal error in a call"
     SERVING = "serving"
     DRAINING = "draining"
     STOPPED = "stopped"
@@ -20,7 +19,6 @@ class Event(StrEnum):
     NOT_READY = "not ready"
     SERVING_CERTIFICATE_RELOADED = "serving certificate reloaded"
     SERVING_CERTIFICATE_KEPT = "new serving certificate refused, the old one is kept"
-    LINES_LOST = "log lines lost"
     ISSUER_LOADED = "issuer loaded"
     ISSUER_REPLACED = "issuer replaced"
     ISSUER_KEPT = "CA directory refused, the issuer in use is kept"

@@ -76,7 +76,7 @@ def _line(call: Call, duration_s: float, result: Chain | BaseException) -> tuple
     }
     if isinstance(result, Chain | asyncio.CancelledError):
         return "info", line
-    line.setdefault("cause", _cause(result))
+    line["cause"] = _cause(result)
     if not isinstance(result, MeshsignerError):
         line["exception"] = "".join(traceback.format_exception(result))
     return _level(result), line

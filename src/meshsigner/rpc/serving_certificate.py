@@ -18,6 +18,7 @@ from pathlib import Path
 import grpc
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
@@ -61,7 +62,7 @@ class ServingPair:
             ValueError: The pair may not be presented; the text says why.
         """
         leaf = x509.load_pem_x509_certificates(chain_pem)[0]
-        if _spki(load_pem_private_key(key_pem, None).public_key()) != _spki(leaf.public_key()):
+        if _spki(_key(key_pem).public_key()) != _spki(leaf.public_key()):
             msg = "the private key does not belong to the certificate"
             raise ValueError(msg)
         if not leaf.not_valid_before_utc <= now <= leaf.not_valid_after_utc:
@@ -198,6 +199,17 @@ def _names(leaf: x509.Certificate) -> tuple[str, ...]:
         msg = "the certificate names no host: it has no DNS or IP subject alternative name"
         raise ValueError(msg)
     return (*hosts, *addresses)
+
+
+def _key(key_pem: bytes) -> PrivateKeyTypes:
+    try:
+        return load_pem_private_key(key_pem, None)
+    except TypeError as error:
+        msg = "the private key is encrypted"
+        raise ValueError(msg) from error
+    except ValueError as error:
+        msg = "the private key cannot be read"
+        raise ValueError(msg) from error
 
 
 def _spki(key: object) -> bytes:
