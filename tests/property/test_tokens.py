@@ -14,11 +14,12 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, RSAKey
 
 from meshsigner.authn.clusters import Cluster, ClusterAuthenticator, ClusterMember
+from meshsigner.authn.compact_jws import ALGORITHMS, MAX_TOKEN_BYTES
 from meshsigner.authn.key_sets import InvalidKeySet, parse_key_set
 from meshsigner.authn.keys import import_key, verify_signature
 from meshsigner.authn.strict_json import InvalidJson, parse_object
 from meshsigner.authn.token_review import TokenReviewAuthenticator
-from meshsigner.authn.tokens import ALGORITHMS, MAX_TOKEN_BYTES, TokenRules, parse_token
+from meshsigner.authn.tokens import TokenRules, parse_token
 from meshsigner.errors import BackendUnavailable, ServiceFault, Unauthenticated
 from meshsigner.model import Caller, Credentials
 from meshsigner.ports import Parked

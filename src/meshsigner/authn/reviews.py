@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from meshsigner.authn.tokens import MAX_NAME_BYTES, parse_service_account
+from meshsigner.authn.members import MAX_NAME_BYTES
+from meshsigner.authn.tokens import parse_service_account
 from meshsigner.errors import BackendUnavailable, Unauthenticated
 
 SERVICE_ACCOUNTS = "system:serviceaccounts"  # the group of all of them

@@ -1,44 +1,23 @@
-"""What a service-account token must look like and say before anybody believes it.
+"""What a service-account token must say before anybody believes it.
 
-Decides the form (a compact JWS of bounded size, strict base64url, strict JSON)
-and the rules for claims. It verifies no signature: that is `keys` or the API
-server, so everything here is unproven until one of them agrees. Refusals never
-quote the token.
+Decides the rules for claims. Its outer form is `compact_jws`; no signature is
+verified here: that is `keys` or the API server, so everything here is unproven
+until one of them agrees. Refusals never quote the token.
 
-Source: RFC 7515 (JWS), RFC 7519 (JWT), RFC 8725 (best practices); Kubernetes
+Source: RFC 7519 (JWT), RFC 8725 (best practices); Kubernetes
 pkg/serviceaccount/claims.go (the private claim); istio
 security/pkg/k8s/tokenreview/k8sauthn.go (subject).
 """
 
-import binascii
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from meshsigner.authn.strict_json import InvalidJson, parse_object
+from meshsigner.authn.compact_jws import ALGORITHMS, MAX_TOKEN_BYTES, parse_compact
+from meshsigner.authn.members import read_name, read_object, read_seconds, read_text
 from meshsigner.errors import ConfigurationError, Unauthenticated
 from meshsigner.model import Credentials
-
-MAX_TOKEN_BYTES = 8_192
-MAX_NAME_BYTES = 253  # Kubernetes: an object's name is at most a DNS subdomain
-MAX_TIME_S = 253_402_300_800  # year 10000: `datetime` ends before
-
-ALGORITHMS = frozenset(
-    {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"},
-)  # RFC 7518 3.1 without `none` and HMAC
-
-# `crit` and `b64` change how a token is read, the others bring their own key or
-# are of JWE: RFC 7515 4.1, RFC 7797, RFC 8725 3.5 and 3.10.
-_REFUSED_HEADERS = frozenset({"crit", "b64", "jwk", "jku", "x5u", "x5c", "enc", "zip"})
-
-_TOKEN = re.compile(rb"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]*)")
-# What a segment may end in, by its length modulo 4: the spare bits of the last
-# letter are zero, so that two texts never are the same token (RFC 4648 3.5).
-_LAST_LETTERS = {2: b"AQgw", 3: b"AEIMQUYcgkosw048"}
-_TO_STANDARD = bytes.maketrans(b"-_", b"+/")
-_VISIBLE = re.compile(r"[!-~]+")
 
 _LEGACY_ISSUER = "kubernetes/serviceaccount"
 _LEGACY_PREFIX = "kubernetes.io/serviceaccount/"
@@ -166,31 +145,28 @@ def parse_token(text: str) -> UnverifiedToken:
         Unauthenticated: Not a compact JWS with the claims of a service-account
             token.
     """
-    match = _TOKEN.fullmatch(text.encode("ascii", errors="replace"))
-    if match is None or len(text) > MAX_TOKEN_BYTES:
-        raise Unauthenticated("not three segments of base64url within 8 KiB")
-    header, claims = _object(match[1], "header"), _object(match[2], "claims")
-    _refuse_headers(header)
+    jws = parse_compact(text)
+    claims = jws.claims
     _refuse_legacy(claims)
-    namespace, service_account = parse_service_account(_text(claims, "sub"))
-    bound_to = _binding(claims, namespace, service_account)
-    issued_at_s = _seconds(claims, "iat")
+    namespace, service_account = parse_service_account(read_text(claims, "sub"))
+    pod_name, pod_uid, node_name = _binding(claims, namespace, service_account)
+    issued_at_s = read_seconds(claims, "iat")
     return UnverifiedToken(
-        algorithm=_text(header, "alg"),
-        key_id=_visible(header, "kid"),
-        issuer=_text(claims, "iss"),
+        algorithm=jws.algorithm,
+        key_id=jws.key_id,
+        issuer=read_text(claims, "iss"),
         audiences=_audiences(claims),
         issued_at_s=issued_at_s,
-        not_before_s=_seconds(claims, "nbf") if "nbf" in claims else issued_at_s,
-        expires_at_s=_seconds(claims, "exp"),
+        not_before_s=read_seconds(claims, "nbf") if "nbf" in claims else issued_at_s,
+        expires_at_s=read_seconds(claims, "exp"),
         namespace=namespace,
         service_account=service_account,
-        credential_id=_visible(claims, "jti") if "jti" in claims else "",
-        pod_name=bound_to[0],
-        pod_uid=bound_to[1],
-        node_name=bound_to[2],
-        signed=match.string[: match.start(3) - 1],
-        signature=_decode(match[3]),
+        credential_id=read_name(claims, "jti") if "jti" in claims else "",
+        pod_name=pod_name,
+        pod_uid=pod_uid,
+        node_name=node_name,
+        signed=jws.signed,
+        signature=jws.signature,
     )
 
 
@@ -222,26 +198,6 @@ def check_token(token: UnverifiedToken, rules: TokenRules, now_s: float) -> Unve
     return token
 
 
-def _decode(segment: bytes) -> bytes:
-    """Read base64url without padding, in its one canonical form (RFC 7515 2)."""
-    rest = len(segment) % 4
-    if rest and segment[-1] not in _LAST_LETTERS.get(rest, b""):
-        raise Unauthenticated("not canonical base64url")
-    return binascii.a2b_base64(segment.translate(_TO_STANDARD) + b"=" * (-rest % 4))
-
-
-def _object(segment: bytes, name: str) -> dict[str, Any]:
-    try:
-        return parse_object(_decode(segment))
-    except InvalidJson as error:
-        raise Unauthenticated(f"the token's {name}: {error}") from None
-
-
-def _refuse_headers(header: Mapping[str, Any]) -> None:
-    if not _REFUSED_HEADERS.isdisjoint(header):
-        raise Unauthenticated("a header that changes the key or the meaning of the token")
-
-
 def _refuse_legacy(claims: Mapping[str, Any]) -> None:
     """Refuse tokens from secrets: they never expire and are for any audience.
 
@@ -249,29 +205,6 @@ def _refuse_legacy(claims: Mapping[str, Any]) -> None:
     """
     if claims.get("iss") == _LEGACY_ISSUER or any(n.startswith(_LEGACY_PREFIX) for n in claims):
         raise Unauthenticated("a legacy token from a secret")
-
-
-def _text(members: Mapping[str, Any], name: str) -> str:
-    value = members.get(name)
-    if not isinstance(value, str) or not value:
-        raise Unauthenticated(f"{name} is missing or not a text")
-    return value
-
-
-def _visible(members: Mapping[str, Any], name: str) -> str:
-    """Read a text that may go into a log, a record or a look-up."""
-    value = _text(members, name)
-    if len(value) > MAX_NAME_BYTES or not _VISIBLE.fullmatch(value):
-        raise Unauthenticated(f"{name} is not at most 253 visible characters")
-    return value
-
-
-def _seconds(claims: Mapping[str, Any], name: str) -> float:
-    value: Any = claims.get(name)
-    # bool is an int in Python; infinity and NaN fail the comparison
-    if type(value) not in {int, float} or not 0 <= value < MAX_TIME_S:
-        raise Unauthenticated(f"{name} is missing or not a time")
-    return float(value)
 
 
 def _audiences(claims: Mapping[str, Any]) -> tuple[str, ...]:
@@ -283,23 +216,16 @@ def _audiences(claims: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(values)
 
 
-def _member(members: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = members.get(name)
-    if not isinstance(value, dict):
-        raise Unauthenticated(f"{name} is missing or not an object")
-    return value
-
-
 def _binding(claims: Mapping[str, Any], namespace: str, name: str) -> tuple[str, str, str]:
     """Read pod name, pod UID and node name; the private claim must fit the subject."""
     if "kubernetes.io" not in claims:
         return "", "", ""
-    private = _member(claims, "kubernetes.io")
-    account = _member(private, "serviceaccount")
+    private = read_object(claims, "kubernetes.io")
+    account = read_object(private, "serviceaccount")
     if private.get("namespace") != namespace or account.get("name") != name:
         raise Unauthenticated("sub differs from the kubernetes.io claim")
     if "pod" not in private:
         return "", "", ""
-    pod = _member(private, "pod")
-    node = _visible(_member(private, "node"), "name") if "node" in private else ""
-    return _visible(pod, "name"), _visible(pod, "uid"), node
+    pod = read_object(private, "pod")
+    node = read_name(read_object(private, "node"), "name") if "node" in private else ""
+    return read_name(pod, "name"), read_name(pod, "uid"), node

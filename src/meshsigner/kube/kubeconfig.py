@@ -107,6 +107,14 @@ def load_kubeconfig(path: Path, context: str | None = None) -> Connection:
     )
 
 
+def _is_https(url: str) -> bool:
+    try:
+        parts, _ = urlsplit(url), urlsplit(url).port
+    except ValueError:
+        return False
+    return parts.scheme == "https" and bool(parts.hostname) and "@" not in parts.netloc
+
+
 @dataclass(frozen=True, slots=True)
 class _Reader:
     """Reads parts of one kubeconfig and gathers what is wrong with it.
@@ -148,8 +156,7 @@ class _Reader:
 
     def server(self, cluster: Mapping[str, Any]) -> str:
         server = cluster.get("server")
-        parts = urlsplit(server) if isinstance(server, str) else None
-        if parts is None or parts.scheme != "https" or not parts.hostname or "@" in parts.netloc:
+        if not isinstance(server, str) or not _is_https(server):
             self.problem("server is not an https URL")
         return str(server).rstrip("/")
 

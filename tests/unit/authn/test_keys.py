@@ -8,8 +8,9 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from meshsigner.authn.compact_jws import ALGORITHMS
 from meshsigner.authn.keys import UnusableKey, VerifyingKey, import_key, verify_signature
-from meshsigner.authn.tokens import ALGORITHMS, parse_token
+from meshsigner.authn.tokens import parse_token
 from meshsigner.errors import Unauthenticated
 from tests.fakes.tokens import (
     UNBOUND,

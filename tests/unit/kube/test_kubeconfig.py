@@ -142,6 +142,8 @@ def test_another_context_can_be_chosen(tmp_path: Path) -> None:
         ({"server": None}, None, "server is not an https URL"),
         ({"server": "https://user:secret@host"}, None, "server is not an https URL"),
         ({"server": "https://"}, None, "server is not an https URL"),
+        ({"server": "https://[::1"}, None, "server is not an https URL"),
+        ({"server": "https://host:port"}, None, "server is not an https URL"),
         ({"certificate-authority-data": "%%"}, None, "certificate-authority-data is not base64"),
         ({}, {"exec": {"command": "aws"}}, "sets exec"),
         ({}, {"auth-provider": {"name": "gcp"}}, "sets auth-provider"),
