@@ -42,20 +42,27 @@ def check_answer(
     """
     if len(chain) < _MIN_ELEMENTS:
         raise WrongAnswer(f"{len(chain)} elements, expected the certificate and at least its roots")
-    leaf, *intermediates = (_load(element)[0] for element in chain[:-1])
-    if leaf.public_key() != public_key:
+    path = [_load(element)[0] for element in chain[:-1]]
+    if path[0].public_key() != public_key:
         raise WrongAnswer("the certificate is for another key")
-    if identities_of(leaf) != [identity]:
-        raise WrongAnswer(f"the certificate names {identities_of(leaf)}, asked was {identity}")
-    path = [leaf, *intermediates]
+    if identities_of(path[0]) != [identity]:
+        raise WrongAnswer(f"the certificate names {identities_of(path[0])}, asked was {identity}")
+    _check_validity(path)
+    _check_path(path, _load(chain[-1]))
+
+
+def _check_validity(path: Sequence[x509.Certificate]) -> None:
     now = datetime.now(UTC)
     for certificate in path:
         if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
             raise WrongAnswer(f"{render_name(certificate)} is not valid now")
+
+
+def _check_path(path: Sequence[x509.Certificate], roots: Sequence[x509.Certificate]) -> None:
     for certificate, issuer in pairwise(path):
         if not _issued_by(certificate, issuer):
             raise WrongAnswer(f"{render_name(certificate)} is not issued by the next element")
-    if not any(_issued_by(path[-1], root) for root in _load(chain[-1])):
+    if not any(_issued_by(path[-1], root) for root in roots):
         raise WrongAnswer("the chain does not end in a root of the last element")
 
 

@@ -42,6 +42,56 @@ Example:
 {exit_codes(Exit.INPUT, Exit.REFUSED, Exit.UNAVAILABLE, Exit.WRONG_ANSWER)}
 """
 
+ListenOption = Annotated[
+    Address,
+    typer.Option(
+        parser=address,
+        metavar="HOST:PORT",
+        show_default="127.0.0.1:15012",
+        help="Where workloads ask; port 0 takes a free one.",
+    ),
+]
+AdminOption = Annotated[
+    Address,
+    typer.Option(
+        parser=address,
+        metavar="HOST:PORT",
+        show_default="127.0.0.1:15014",
+        help="Where probes and Prometheus ask; port 0 takes a free one.",
+    ),
+]
+CaDirOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Directory with a CA in Istio's cacerts layout.", show_default="a self-made one"
+    ),
+]
+DemoOption = Annotated[
+    bool, typer.Option("--demo", help="Send it a sidecar's CSR, and show what comes back.")
+]
+NamespaceOption = Annotated[str, typer.Option(help="The account's namespace.")]
+ServiceAccountOption = Annotated[str, typer.Option(help="The account's name.")]
+AudienceOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Whom the token is for; may be repeated.", show_default="istio-ca"),
+]
+TtlOption = Annotated[
+    timedelta,
+    typer.Option(
+        parser=duration,
+        metavar="DURATION",
+        show_default="1h",
+        help="How long it is valid; negative makes one that has expired (--ttl=-5m).",
+    ),
+]
+PodOption = Annotated[
+    str | None,
+    typer.Option(
+        help="The pod it is bound to; an empty name makes one that is bound to none.",
+        show_default="the account's name with -0",
+    ),
+]
+
 _LISTEN = Address("127.0.0.1", 15012)
 _ADMIN = Address("127.0.0.1", 15014)
 
@@ -52,33 +102,10 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 def run(
     *,
     state_dir: StateDir = Path(".state"),
-    listen: Annotated[
-        Address,
-        typer.Option(
-            parser=address,
-            metavar="HOST:PORT",
-            show_default="127.0.0.1:15012",
-            help="Where workloads ask; port 0 takes a free one.",
-        ),
-    ] = _LISTEN,
-    admin: Annotated[
-        Address,
-        typer.Option(
-            parser=address,
-            metavar="HOST:PORT",
-            show_default="127.0.0.1:15014",
-            help="Where probes and Prometheus ask; port 0 takes a free one.",
-        ),
-    ] = _ADMIN,
-    ca_dir: Annotated[
-        Path | None,
-        typer.Option(
-            help="Directory with a CA in Istio's cacerts layout.", show_default="a self-made one"
-        ),
-    ] = None,
-    demo: Annotated[
-        bool, typer.Option("--demo", help="Send it a sidecar's CSR, and show what comes back.")
-    ] = False,
+    listen: ListenOption = _LISTEN,
+    admin: AdminOption = _ADMIN,
+    ca_dir: CaDirOption = None,
+    demo: DemoOption = False,
 ) -> None:
     """Prepare the state directory, then serve from it."""
     # The server's libraries are only loaded where a server is started.
@@ -100,29 +127,12 @@ def run(
 @app.command("token", help=TOKEN_HELP)
 def token(
     *,
-    namespace: Annotated[str, typer.Option(help="The account's namespace.")],
-    service_account: Annotated[str, typer.Option(help="The account's name.")],
+    namespace: NamespaceOption,
+    service_account: ServiceAccountOption,
     state_dir: StateDir = Path(".state"),
-    audience: Annotated[
-        list[str] | None,
-        typer.Option(help="Whom the token is for; may be repeated.", show_default="istio-ca"),
-    ] = None,
-    ttl: Annotated[
-        timedelta,
-        typer.Option(
-            parser=duration,
-            metavar="DURATION",
-            show_default="1h",
-            help="How long it is valid; negative makes one that has expired (--ttl=-5m).",
-        ),
-    ] = timedelta(hours=1),
-    pod: Annotated[
-        str | None,
-        typer.Option(
-            help="The pod it is bound to; an empty name makes one that is bound to none.",
-            show_default="the account's name with -0",
-        ),
-    ] = None,
+    audience: AudienceOption = None,
+    ttl: TtlOption = timedelta(hours=1),
+    pod: PodOption = None,
     json: Json = False,
 ) -> None:
     """Sign a token with the development key."""

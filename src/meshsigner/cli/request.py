@@ -31,36 +31,46 @@ Example:
 """
 
 
+ServerOption = Annotated[str, typer.Option(help="The CA, HOST:PORT.")]
+RootOption = Annotated[Path, typer.Option(help="PEM file: roots of the server's certificate.")]
+TokenFileOption = Annotated[Path, typer.Option(help="File with the service account's token.")]
+IdentityOption = Annotated[
+    str, typer.Option(help="SPIFFE ID for the CSR.", show_default="from the token")
+]
+TrustDomainOption = Annotated[
+    str, typer.Option(help="Trust domain of the identity that is made from the token.")
+]
+ClusterIdOption = Annotated[str, typer.Option(help="The token's cluster.")]
+ServerNameOption = Annotated[
+    str,
+    typer.Option(
+        help="Name in the server's certificate, if it is dialled by another one.",
+        show_default="the host of --server",
+    ),
+]
+KeyTypeOption = Annotated[KeyType, typer.Option(help="Kind of the new key.")]
+TtlOption = Annotated[
+    timedelta,
+    typer.Option(parser=duration, metavar="DURATION", show_default="24h", help="Wished lifetime."),
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option(help="Directory for key.pem (mode 0600), cert-chain.pem and root-cert.pem."),
+]
+
+
 def request(
     *,
-    server: Annotated[str, typer.Option(help="The CA, HOST:PORT.")],
-    root: Annotated[Path, typer.Option(help="PEM file: roots of the server's certificate.")],
-    token_file: Annotated[Path, typer.Option(help="File with the service account's token.")],
-    identity: Annotated[
-        str, typer.Option(help="SPIFFE ID for the CSR.", show_default="from the token")
-    ] = "",
-    trust_domain: Annotated[
-        str, typer.Option(help="Trust domain of the identity that is made from the token.")
-    ] = "cluster.local",
-    cluster_id: Annotated[str, typer.Option(help="The token's cluster.")] = "Kubernetes",
-    server_name: Annotated[
-        str,
-        typer.Option(
-            help="Name in the server's certificate, if it is dialled by another one.",
-            show_default="the host of --server",
-        ),
-    ] = "",
-    key_type: Annotated[KeyType, typer.Option(help="Kind of the new key.")] = KeyType.RSA2048,
-    ttl: Annotated[
-        timedelta,
-        typer.Option(
-            parser=duration, metavar="DURATION", show_default="24h", help="Wished lifetime."
-        ),
-    ] = timedelta(hours=24),
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Directory for key.pem (mode 0600), cert-chain.pem and root-cert.pem."),
-    ] = None,
+    server: ServerOption,
+    root: RootOption,
+    token_file: TokenFileOption,
+    identity: IdentityOption = "",
+    trust_domain: TrustDomainOption = "cluster.local",
+    cluster_id: ClusterIdOption = "Kubernetes",
+    server_name: ServerNameOption = "",
+    key_type: KeyTypeOption = KeyType.RSA2048,
+    ttl: TtlOption = timedelta(hours=24),
+    out: OutOption = None,
     json: Json = False,
 ) -> None:
     """Make key and CSR, ask once, check the answer, write the files."""

@@ -173,28 +173,30 @@ class Cluster(Section):
 
 
 def _distinct(clusters: tuple[Cluster, ...]) -> tuple[Cluster, ...]:
+    """Refuse clusters that could not be told apart."""
     names = Counter(name for cluster in clusters for name in (cluster.id, *cluster.aliases))
     problems = [
-        f"each id and alias once ({name!r} is there {n} times)"
-        for name, n in names.items()
-        if n > 1
+        f"each id and alias once ({name!r} is there {count} times)"
+        for name, count in names.items()
+        if count > 1
     ]
     local = [cluster.id for cluster in clusters if cluster.local]
     if len(local) > 1:
         problems.append(f"at most one local cluster ({', '.join(local)} say they are)")
-    in_cluster = [
-        cluster.id
-        for cluster in clusters
-        if any(isinstance(a, TokenReview) and a.kubeconfig is None for a in cluster.authenticators)
-    ]
-    if len(in_cluster) > 1:
+    own = [cluster.id for cluster in clusters if _asks_own_api_server(cluster)]
+    if len(own) > 1:
         problems.append(
-            f"a kubeconfig for all but one token_review ({', '.join(in_cluster)} would all ask "
+            f"a kubeconfig for all but one token_review ({', '.join(own)} would all ask "
             "the API server of the cluster where the server runs)",
         )
     if problems:
         raise ValueError("; ".join(problems))
     return clusters
+
+
+def _asks_own_api_server(cluster: Cluster) -> bool:
+    reviews = [one for one in cluster.authenticators if isinstance(one, TokenReview)]
+    return any(review.kubeconfig is None for review in reviews)
 
 
 Clusters = Annotated[tuple[Cluster, ...], Field(min_length=1), AfterValidator(_distinct)]

@@ -36,6 +36,7 @@ class _Environment(EnvSettingsSource):
     """
 
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        """Read JSON, or leave the text as it is."""
         try:
             return super().decode_complex_value(field_name, field, value)
         except ValueError:

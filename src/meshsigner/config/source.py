@@ -17,6 +17,7 @@ class _PlainLoader(yaml.SafeLoader):
     """Reads YAML without aliases: a value that contains itself, or a billion, is no setting."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Read the next node, unless it is an alias."""
         if self.check_event(yaml.AliasEvent):
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
             raise yaml.MarkedYAMLError(problem="an alias; write its value out", problem_mark=mark)
