@@ -104,10 +104,16 @@ class RunningServer:
             raise
 
 
-def free_address() -> str:
-    """Return a free loopback address, away from the ports that clients get."""
+def free_address(*, besides: str = "") -> str:
+    """Return a free loopback address, away from the ports that clients get.
+
+    Args:
+        besides: An address that is already given to somebody.
+    """
     while True:
         port = random.randrange(20_000, 30_000)  # noqa: S311 # no secret
+        if besides.endswith(f":{port}"):
+            continue
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return f"127.0.0.1:{port}"
@@ -126,7 +132,8 @@ def start(
     Raises:
         RuntimeError: It ended or was not ready in time; the text holds the end of its log.
     """
-    server_address, admin = listen or free_address(), free_address()
+    server_address = listen or free_address()
+    admin = free_address(besides=server_address)
     installation.state_dir.mkdir(parents=True, exist_ok=True)
     log = installation.state_dir.with_suffix(".log")
     where = ("--state-dir", str(installation.state_dir), "--listen", server_address)

@@ -1,0 +1,30 @@
+"""The Go program of this tier is kept to Go's own rules, as ruff and mypy keep the rest."""
+
+import os
+import subprocess
+from pathlib import Path
+
+from tests.conformance.istio_client import BUILD_ENVIRONMENT, SOURCES
+
+
+def test_go_sources_are_formatted() -> None:
+    """`gofmt` would change nothing."""
+    root = subprocess.check_output(["go", "env", "GOROOT"], cwd=SOURCES, text=True).strip()
+    gofmt = Path(root) / "bin" / "gofmt"  # the one of the Go that builds, on PATH or not
+    done = subprocess.run([gofmt, "-l", SOURCES], check=True, capture_output=True, text=True)
+    assert done.stdout == ""
+
+
+def test_go_vet_finds_nothing() -> None:
+    """`go vet` has no complaint."""
+    environment = os.environ | BUILD_ENVIRONMENT
+    done = subprocess.run(
+        ["go", "vet", "-trimpath", "."],  # as it was built, so that nothing is compiled again
+        cwd=SOURCES,
+        env=environment,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
