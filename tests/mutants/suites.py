@@ -14,7 +14,6 @@ _SUITES = {
 }
 _AUTHN_ELSEWHERE = {
     "clock": ("tests/unit/authn/test_public_keys.py",),
-    "documents": ("tests/unit/authn/test_key_sources.py",),
     "tokens": ("tests/unit/authn/test_tokens.py", "tests/vectors/test_tokens.py"),
 }
 

@@ -96,7 +96,8 @@ class Documents:
             async with self._session.get(
                 url,
                 headers=headers,
-                ssl=self._tls.context() if url.startswith("https:") else False,
+                # always, so that no spelling of `https` could slip past the check
+                ssl=self._tls.context(),
                 allow_redirects=False,
             ) as response:
                 self._check_status(url, response.status)
