@@ -28,8 +28,9 @@ lock: ## Update the dependency locks (the one command for it)
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --upgrade requirements/fuzz.in -o requirements/fuzz.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --upgrade requirements/mutants.in -o requirements/mutants.lock
 
+# The sources appear under the package's own path, so that what is generated imports by it.
 protos: $(STAMP) ## Regenerate the checked-in protobuf messages
-	$(BIN)/python -m grpc_tools.protoc -I protos --python_out=src/meshsigner/_proto --pyi_out=src/meshsigner/_proto $$(find protos -name '*.proto')
+	$(BIN)/python -m grpc_tools.protoc -I meshsigner/_proto=protos --python_out=src --pyi_out=src $$(cd protos && find . -name '*.proto' | sed 's,^\./,meshsigner/_proto/,')
 
 docs: $(STAMP) ## Write docs/config.md from the models of the configuration
 	$(BIN)/meshsigner config-reference > docs/config.md
