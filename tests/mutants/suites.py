@@ -1,20 +1,19 @@
 """Which tests answer for which mutated module."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 _CSRS = ("tests/vectors/test_csrs.py", "tests/vectors/test_recorded.py")
 _VALUES = "tests/unit/test_values.py"
 _SUITES = {
     "csr.py": ("tests/unit/test_csr.py", *_CSRS, "tests/property/test_csr.py"),
     "policy.py": ("tests/unit/test_policy.py", *_CSRS, _VALUES),
-    "profile.py": (_VALUES, "tests/property/test_profile.py", "tests/vectors/test_recorded.py"),
+    "profile.py": (
+        *("tests/unit/test_profile.py", _VALUES),
+        *("tests/property/test_profile.py", "tests/vectors/test_recorded.py"),
+    ),
     "verify.py": (_VALUES, "tests/property/test_verify.py", "tests/vectors/test_recorded.py"),
     "spiffe.py": (_VALUES, "tests/unit/test_spiffe.py", "tests/property/test_spiffe.py"),
-}
-_AUTHN_ELSEWHERE = {
-    "clock": ("tests/unit/authn/test_public_keys.py",),
-    "tokens": ("tests/unit/authn/test_tokens.py", "tests/vectors/test_tokens.py"),
+    "authn": (_VALUES, "tests/unit/authn", "tests/property/test_tokens.py"),
 }
 
 
@@ -24,7 +23,4 @@ def suite_of(file: str) -> Sequence[str]:
     Args:
         file: Path under src/meshsigner.
     """
-    if file.startswith("authn/"):
-        module = Path(file).stem
-        return _AUTHN_ELSEWHERE.get(module, (f"tests/unit/authn/test_{module}.py",))
-    return _SUITES[file]
+    return _SUITES[file.split("/", maxsplit=1)[0]]

@@ -78,6 +78,19 @@ def test_statement_23_short_lifetimes_are_backdated_less() -> None:
     assert terms.not_after == NOW + timedelta(seconds=60)
 
 
+def test_statement_23_backdate_is_a_tenth_of_a_short_lifetime() -> None:
+    """Ten minutes are backdated by one, twenty and more by the configured two."""
+    for minutes, back_s in ((10, 60), (19, 114), (20, 120), (21, 120)):
+        terms = _terms(asked=timedelta(minutes=minutes))
+        assert NOW - terms.not_before == timedelta(seconds=back_s)
+
+
+def test_policies_are_counted_from_one() -> None:
+    """The policy of a start is generation 1, and the terms say which one decided."""
+    assert make_policy().generation == 1
+    assert _terms().policy_generation == 1
+
+
 def test_statement_25_the_subject_is_empty_without_common_name() -> None:
     """A CSR as Istio's clients send it gets an empty subject."""
     assert _terms(_request(_URI)).common_name is None
@@ -123,6 +136,15 @@ def test_statement_32_other_names_than_the_callers_are_refused(uris: tuple[str, 
     """Any SAN but exactly the caller's own, once, is refused."""
     with pytest.raises(SanNotAllowed):
         _terms(_request(*uris))
+
+
+def test_statement_32_a_refusal_tells_three_names_to_the_log_alone() -> None:
+    """The log learns up to three of the names asked for and whose they are not; the caller none."""
+    with pytest.raises(SanNotAllowed) as refused:
+        _terms(_request(*(f"spiffe://cluster.local/{n}" for n in range(5))))
+    three = [f"spiffe://cluster.local/{n}" for n in range(3)]
+    assert str(refused.value) == f"names {three!r}, is {_URI}"
+    assert "spiffe" not in refused.value.client_text
 
 
 def test_statement_32_names_of_other_kinds_are_refused() -> None:
