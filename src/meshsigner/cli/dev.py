@@ -33,7 +33,8 @@ RUN_HELP = f"""Run a server that makes everything it needs, until Ctrl-C.
 
 CA, serving certificate, token issuer and inventory are kept in the state directory, across
 restarts. Trust domain cluster.local, cluster id Kubernetes. The token issuer is for development
-alone: whoever can read the state directory can be any workload.
+alone: whoever can read the state directory can be any workload. Other settings can be given in the
+environment, for example MESHSIGNER_POLICY__DEFAULT_LIFETIME=1h.
 
 Example:
 

@@ -10,7 +10,14 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
-from meshsigner.config.fields import FilePath, Section, TrustDomainName, duration_from, text_like
+from meshsigner.config.fields import (
+    FilePath,
+    InOrder,
+    Section,
+    TrustDomainName,
+    duration_from,
+    text_like,
+)
 from meshsigner.spiffe import MAX_NAMESPACE_BYTES
 
 ClusterId = Annotated[
@@ -38,7 +45,7 @@ HttpUrl = Annotated[
 Audiences = Annotated[tuple[Text, ...], Field(min_length=1)]
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"]
 
-Algorithms = Annotated[frozenset[Algorithm], Field(min_length=1)]
+Algorithms = Annotated[frozenset[Algorithm], Field(min_length=1), InOrder]
 
 _KUBERNETES_ALGORITHMS: frozenset[Algorithm] = frozenset({"RS256", "ES256", "ES384", "ES512"})
 _KEY_SOURCES = ("jwks_file", "jwks_url", "in_cluster", "kubeconfig")

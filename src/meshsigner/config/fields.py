@@ -112,6 +112,7 @@ def text_like(pattern: str, expected: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+InOrder = PlainSerializer(sorted)  # of a set: shown the same way each time
 Size = Annotated[ByteSize, PlainSerializer(render_size)]
 
 

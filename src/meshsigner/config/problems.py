@@ -68,11 +68,14 @@ def _without_tags(location: Location) -> Location:
 
 
 def _origin(place: Location, source: Source) -> str:
-    for end in range(len(place), 0, -1):
-        name = ENVIRONMENT_PREFIX + LEVEL_SEPARATOR.join(str(part).upper() for part in place[:end])
-        if name in os.environ:
-            return f"environment variable {name}"
-    return source.line_of(place)
+    """Name the variable that said it, else the line of the file."""
+    names = [
+        ENVIRONMENT_PREFIX + LEVEL_SEPARATOR.join(str(part).upper() for part in place[:end])
+        for end in range(len(place), 0, -1)
+    ]
+    said = [name for name in names if name in os.environ]
+    said += [name for name in os.environ if name.startswith(names[0] + LEVEL_SEPARATOR)]
+    return f"environment variable {said[0]}" if said else source.line_of(place)
 
 
 def render_found(value: object) -> str:

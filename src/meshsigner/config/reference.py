@@ -28,6 +28,7 @@ file. `meshsigner check-config FILE` says all problems at once and prints what i
 * **Durations** are whole numbers with units: `500ms`, `90s`, `15m`, `24h`, `1h30m`, `90d`.
 * **Sizes** are bytes, or take a unit: `16KiB`, `10GiB`.
 * **Secrets are paths** of files, never values; each file is read anew when it changes.
+* **Relative paths** start at the working directory of the server.
 * **Environment**: `{ENVIRONMENT_PREFIX}`, then the place in upper case, levels parted by
   `{LEVEL_SEPARATOR}`: `{_ENV_POLICY}DEFAULT_LIFETIME=12h`. A list is written as JSON and
   replaces the file's: `{_ENV_POLICY}KEY_ALGORITHMS=["p256"]`.

@@ -14,6 +14,7 @@ from pydantic import Field, PositiveInt, model_validator
 from meshsigner.config.fields import (
     Address,
     FilePath,
+    InOrder,
     ListenAddress,
     Section,
     Size,
@@ -150,11 +151,13 @@ class PolicySection(Section):
         "must be at least 10 times this: ztunnel renews at half of the validity and would "
         "renew in a loop. Default: 2m (istiod's ClockSkewGracePeriod).",
     )
-    key_algorithms: frozenset[Literal["rsa", "p256", "p384", "ed25519"]] = Field(
-        default=frozenset({"rsa", "p256", "p384"}),
-        min_length=1,
-        description="Kinds of public key that a CSR may carry. Default: p256, p384, rsa (what "
-        "Istio's clients can make).",
+    key_algorithms: Annotated[frozenset[Literal["rsa", "p256", "p384", "ed25519"]], InOrder] = (
+        Field(
+            default=frozenset({"rsa", "p256", "p384"}),
+            min_length=1,
+            description="Kinds of public key that a CSR may carry. Default: p256, p384, rsa (what "
+            "Istio's clients can make).",
+        )
     )
     min_rsa_bits: int = Field(
         default=2048,

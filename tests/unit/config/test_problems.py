@@ -107,6 +107,10 @@ def test_problem_of_the_environment_names_the_variable(
             "MESHSIGNER_POLICY__LIFETIME",
             "policy.lifetime (environment variable MESHSIGNER_POLICY__",
         ),
+        (
+            "MESHSIGNER_CLUSTERS__0__ID",
+            "clusters (environment variable MESHSIGNER_CLUSTERS__0__ID)",
+        ),
     ],
 )
 def test_unknown_variable_with_our_prefix_is_a_problem(
