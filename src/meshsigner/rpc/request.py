@@ -5,10 +5,11 @@ authenticated, for a comparison of lengths costs nothing; the CSR is parsed by
 others, after authentication (istio-contract: authentication comes first).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
 from google.protobuf.message import DecodeError
+from google.protobuf.struct_pb2 import Value
 
 from meshsigner._proto.istio.v1.auth.ca_pb2 import IstioCertificateRequest
 from meshsigner.errors import InvalidCsr
@@ -97,16 +98,17 @@ def credentials(
                 token = value.removeprefix(_BEARER)
         elif name == "clusterid" and isinstance(value, str):
             clusters.append(value)
+    extra = message.metadata.fields
     return Credentials(
         bearer_token=token,
         cluster_id=clusters[0] if len(clusters) == 1 else "",
-        impersonated_identity=_text(message, "ImpersonatedIdentity"),
-        cert_signer=_text(message, "CertSigner"),
+        impersonated_identity=_text(extra, "ImpersonatedIdentity"),
+        cert_signer=_text(extra, "CertSigner"),
         peer=peer,
         secure=secure,
     )
 
 
-def _text(message: IstioCertificateRequest, key: str) -> str:
-    value = message.metadata.fields.get(key)
+def _text(extra: Mapping[str, Value], key: str) -> str:
+    value = extra.get(key)
     return "" if value is None else value.string_value
