@@ -7,12 +7,12 @@ asks once, checks the answer, and tells a refusal in words.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
-from meshsigner.cli.answer import check_answer
+from meshsigner.agent.answer import check_answer
+from meshsigner.agent.ca_client import Ask, Server, create_certificate
+from meshsigner.agent.keys import KeyType, build_csr, make_key, render_key
 from meshsigner.cli.token import Token
-from meshsigner.cli.workload import KeyType, build_csr, make_key, render_key
-from meshsigner.rpc.client import Server, create_certificate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,14 +68,14 @@ async def obtain(wish: Wish, show: Callable[[str], None]) -> Issued:
     csr_pem = build_csr(key, wish.identity).decode()
     show(f"calling CreateCertificate at {wish.server.address}, cluster {wish.cluster_id!r}")
     started_s = time.perf_counter()
-    chain = await create_certificate(
-        wish.server,
-        token=wish.token.text,
-        cluster_id=wish.cluster_id,
+    ask = Ask(
         csr_pem=csr_pem,
         lifetime_s=int(wish.lifetime.total_seconds()),
+        token=wish.token.text,
+        cluster_id=wish.cluster_id,
     )
+    chain = await create_certificate(wish.server, ask)
     call_s = time.perf_counter() - started_s
     show(f"checking the answer of {len(chain)} elements: key, identity, chain")
-    check_answer(chain, key.public_key(), wish.identity)
+    check_answer(chain, key.public_key(), wish.identity, datetime.now(UTC))
     return Issued(key_pem=render_key(key), chain=chain, call_s=call_s)

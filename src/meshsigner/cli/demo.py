@@ -4,8 +4,12 @@ import shutil
 import sys
 from datetime import UTC, datetime, timedelta
 
+from meshsigner.agent.answer import WrongAnswer
+from meshsigner.agent.ca_client import CallFailed
+from meshsigner.agent.ca_client import Server as Target
+from meshsigner.agent.keys import KeyType
 from meshsigner.app import Server
-from meshsigner.cli.answer import WrongAnswer, describe_answer, serial_of
+from meshsigner.cli.answer import describe_answer, serial_of
 from meshsigner.cli.client import Issued, Wish, obtain
 from meshsigner.cli.dev_state import CLUSTER_ID, TRUST_DOMAIN, DevState
 from meshsigner.cli.dev_tokens import TokenIssuer, TokenWish
@@ -13,9 +17,6 @@ from meshsigner.cli.exits import Exit
 from meshsigner.cli.request import explain
 from meshsigner.cli.terminal import fail, note, say, say_fields, say_heading
 from meshsigner.cli.token import parse_token
-from meshsigner.cli.workload import KeyType
-from meshsigner.rpc.client import CallFailed
-from meshsigner.rpc.client import Server as Target
 
 _NAMESPACE, _ACCOUNT = "bookinfo", "productpage"  # of Istio's sample application
 

@@ -8,15 +8,17 @@ from typing import Annotated, NoReturn
 import typer
 from cryptography import x509
 
-from meshsigner.cli.answer import WrongAnswer, answer_as_json, describe_answer
+from meshsigner.agent.answer import WrongAnswer
+from meshsigner.agent.ca_client import CallFailed, Server
+from meshsigner.agent.keys import KeyType
+from meshsigner.cli.answer import answer_as_json, describe_answer
 from meshsigner.cli.client import Issued, Wish, obtain
 from meshsigner.cli.exits import Exit, exit_codes
 from meshsigner.cli.options import Json, duration
 from meshsigner.cli.refusals import advice_for
 from meshsigner.cli.terminal import fail, note, say_fields, say_heading, say_json
 from meshsigner.cli.token import NoToken, Token, read_token
-from meshsigner.cli.workload import KeyType, write_secret
-from meshsigner.rpc.client import CallFailed, Server
+from meshsigner.cli.workload import write_secret
 from meshsigner.spiffe import InvalidSpiffeId, SpiffeId, TrustDomain, WorkloadId
 
 ISTIO_AUDIENCE = "istio-ca"  # Istio's global.sds.token.aud
