@@ -6,7 +6,7 @@ brought nothing new: a lone request waits for about 0.04 ms, and under load a
 turn takes all that the kernel and gRPC have ready. There is no timer, and
 nothing to tune for a rate.
 
-Source: docs/performance.md, "Turns".
+Source: docs/adr/0002 (turns), with the figures.
 """
 
 import asyncio
