@@ -150,22 +150,20 @@ async def test_statement_49_many_reloads_under_handshakes(wire: Wire) -> None:
 async def test_statement_50_pings_during_a_call(tmp_path: Path, no_secrets: Secrets) -> None:
     """Pings as often as allowed never end a call; more frequent ones end the connection."""
     assert Limits().min_ping_interval_s <= 15
-    async with serving(tmp_path, no_secrets, Limits(min_ping_interval_s=0.1)) as wire:
+    async with serving(tmp_path, no_secrets, Limits(min_ping_interval_s=0.05)) as wire:
         wire.issuance.gate.clear()
         async with raw_http2(wire) as polite, raw_http2(wire) as rude:
             stream = polite.open()
             polite.send(stream, MESSAGE)
             rude.send(rude.open(), MESSAGE)
             await until(lambda: wire.issuance.waiting == 2)
-            for _ in range(8):
-                await asyncio.sleep(0.15)
+            for _ in range(6):
+                await asyncio.sleep(0.2)
                 polite.ping()
-            for _ in range(4):
-                rude.ping()
-            await rude.wait_closed()
+            await rude.ping_until_closed()
             wire.issuance.gate.set()
             assert (await polite.status(stream))[0] == 0
-            await until(lambda: polite.pings_answered() == 8)
+            await until(lambda: polite.pings_answered() == 6)
 
 
 @pytest.mark.parametrize("service", ["", "istio.v1.auth.IstioCertificateService"])
