@@ -66,6 +66,7 @@ def test_over_maximum_clamps_only_below_a_day(
         ({"backdate": "3h"}, "from 0s to 1h"),
         ({"default_lifetime": "91d"}, "default_lifetime (91d) at most maximum_lifetime (90d)"),
         ({"min_rsa_bits": 4096, "max_rsa_bits": 2048}, "min_rsa_bits at most max_rsa_bits"),
+        ({"max_rsa_bits": 1024}, "greater than or equal to 2048"),
         ({"min_rsa_bits": 1024}, "greater than or equal to 2048"),
         ({"key_algorithms": []}, "at least one"),
         ({"key_algorithms": ["dsa"]}, "'rsa', 'p256', 'p384' or 'ed25519'"),
@@ -77,6 +78,12 @@ def test_policy_that_breaks_a_rule_is_refused(
     """Lifetimes, backdate and key sizes must fit each other, and the problem says how."""
     (problem,) = problems(policy=policy)
     assert words in problem
+
+
+def test_metadata_is_refused_softly_before_it_is_refused_hard(problems: Problems) -> None:
+    """The soft bound of headers is not over the hard one."""
+    (problem,) = problems(limits={"metadata_soft_bytes": "64KiB"})
+    assert "metadata_soft_bytes at most metadata_hard_bytes" in problem
 
 
 @pytest.mark.parametrize(
