@@ -59,14 +59,16 @@ class RawHttp2:
             self.events += events
             self._news.notify_all()
 
-    def open(self, *, end: bool = False, extra: Sequence[tuple[str, str]] = ()) -> int:
+    def open(
+        self, method: str = METHOD, *, end: bool = False, extra: Sequence[tuple[str, str]] = ()
+    ) -> int:
         """Send the headers of a call; returns the stream."""
         stream = self.h2.get_next_available_stream_id()
         headers = [
             (":method", "POST"),
             (":scheme", "https"),
             (":authority", NAME),
-            (":path", METHOD),
+            (":path", method),
             ("te", "trailers"),
             ("content-type", "application/grpc"),
             *extra,
@@ -100,10 +102,22 @@ class RawHttp2:
         async with asyncio.timeout(timeout_s), self._news:
             await self._news.wait_for(lambda: len(self.seen(kind)) >= number)
 
+    @property
+    def told_to_go(self) -> bool:
+        """Whether the server closed, or said that it goes away."""
+        return self.closed or bool(self.seen(ConnectionTerminated))
+
     async def wait_closed(self, timeout_s: float = 5) -> None:
         """Wait until the server closes or says that it goes away."""
         async with asyncio.timeout(timeout_s), self._news:
-            await self._news.wait_for(lambda: self.closed or bool(self.seen(ConnectionTerminated)))
+            await self._news.wait_for(lambda: self.told_to_go)
+
+    async def ping_until_closed(self, timeout_s: float = 5) -> None:
+        """Ping much too often, until the server has had enough."""
+        async with asyncio.timeout(timeout_s):
+            while not self.told_to_go:
+                self.ping()
+                await asyncio.sleep(0.005)
 
     async def status(self, stream: int, timeout_s: float = 5) -> tuple[int, str]:
         """Wait for a call's end; returns grpc-status and grpc-message."""

@@ -14,6 +14,7 @@ from h2.events import RemoteSettingsChanged, StreamReset
 from h2.settings import SettingCodes
 
 from meshsigner._proto.istio.v1.auth.ca_pb2 import IstioCertificateRequest
+from meshsigner.rpc.certificate_service import METHOD
 from meshsigner.rpc.limits import Limits
 from tests.secret_scan import Secrets
 from tests.wire.harness import NAME, Refused, Wire, serving, until
@@ -204,11 +205,12 @@ async def test_statement_17_handling_time(serve: Serve) -> None:
     assert wire.issuance.cancelled == 1
 
 
-async def test_statement_17_a_message_that_never_comes(serve: Serve) -> None:
+@pytest.mark.parametrize("method", [METHOD, "/grpc.health.v1.Health/Check"])
+async def test_statement_17_a_message_that_never_comes(serve: Serve, method: str) -> None:
     """A client that sends headers and no message is told so when its time is over."""
     wire = await serve(Limits(handling_s=0.3))
     async with raw_http2(wire) as client:
-        status, text = await client.status(client.open())
+        status, text = await client.status(client.open(method))
     assert (status, text) == (StatusCode.UNAVAILABLE.value[0], "the request took too long")
     assert len(wire.server.calls) == 0
 

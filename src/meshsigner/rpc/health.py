@@ -20,7 +20,6 @@ from meshsigner.observe.readiness import Readiness
 
 SERVICE = "grpc.health.v1.Health"
 _KNOWN = frozenset({"", "istio.v1.auth.IstioCertificateService"})
-_READ_TIME_S = 5.0
 
 
 class HealthService:
@@ -28,10 +27,12 @@ class HealthService:
 
     Args:
         readiness: Knows.
+        handling_time_s: How long a check's message may take to come, seconds.
     """
 
-    def __init__(self, readiness: Readiness) -> None:
+    def __init__(self, readiness: Readiness, handling_time_s: float) -> None:
         self._readiness = readiness
+        self._handling_time_s = handling_time_s
 
     def handlers(self) -> "dict[str, grpc.RpcMethodHandler[Any, Any]]":
         """Return the methods for gRPC's table, by name."""
@@ -47,7 +48,7 @@ class HealthService:
             The serialised `HealthCheckResponse`.
         """
         try:
-            async with asyncio.timeout(_READ_TIME_S):
+            async with asyncio.timeout(self._handling_time_s):
                 data = await context.read()
             asked = HealthCheckRequest.FromString(data).service
         except TimeoutError:

@@ -12,7 +12,7 @@ from collections import Counter
 
 from grpc import StatusCode
 
-from meshsigner.errors import MeshsignerError, ServiceFault
+from meshsigner.errors import ServiceFault
 from meshsigner.model import Chain
 from meshsigner.observe.logs import Line, LineWriter
 from meshsigner.observe.metrics import Metrics
@@ -77,7 +77,7 @@ def _line(call: Call, duration_s: float, result: Chain | BaseException) -> tuple
     if isinstance(result, Chain | asyncio.CancelledError):
         return "info", line
     line["cause"] = _cause(result)
-    if not isinstance(result, MeshsignerError):
+    if status_of(result) is StatusCode.INTERNAL:
         line["exception"] = "".join(traceback.format_exception(result))
     return _level(result), line
 
@@ -107,6 +107,5 @@ def _cause(error: BaseException) -> str:
 
 def _level(error: BaseException) -> str:
     """Let the callers' faults warn and ours alarm."""
-    if isinstance(error, MeshsignerError) and not isinstance(error, ServiceFault):
-        return "warning"
-    return "error"
+    ours = isinstance(error, ServiceFault) or status_of(error) is StatusCode.INTERNAL
+    return "error" if ours else "warning"

@@ -89,7 +89,7 @@ class RpcServer:
                 ),
                 grpc.method_handlers_generic_handler(
                     HEALTH_SERVICE,
-                    HealthService(self._readiness).handlers(),
+                    HealthService(self._readiness, self._limits.handling_s).handlers(),
                 ),
             ),
             options=self._limits.options(),

@@ -10,7 +10,7 @@ DNS or IP name, never the CN); cert-manager/istio-csr pkg/tls/tls.go.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from meshsigner.errors import ConfigurationError
+from meshsigner.model import Health
 from meshsigner.observe.logs import get_logger
 from meshsigner.observe.metrics import Metrics
 from meshsigner.observe.names import Event
@@ -104,6 +105,7 @@ class ServingCertificate:
         self._metrics = metrics
         self._now = now
         self._seen: tuple[bytes, bytes] | None = None
+        self._problem: str | None = None
         self._handed: grpc.ServerCertificateConfiguration | None = None
         try:
             self.pair = self._take(self._read())
@@ -137,19 +139,34 @@ class ServingCertificate:
         try:
             found = self._read()
             if found == self._seen:
+                self._problem = None
                 return False
-            self._seen = found
             self.pair = self._take(found)
         except (OSError, ValueError, UnsupportedAlgorithm) as error:
-            self._metrics.serving_certificate(taken=False)
-            get_logger().error(Event.SERVING_CERTIFICATE_KEPT, cause=str(error))
+            self._keep(str(error))
             return False
+        self._problem = None
         get_logger().info(
             Event.SERVING_CERTIFICATE_RELOADED,
             not_after=self.pair.not_after.isoformat(),
             names=self.pair.names,
         )
         return True
+
+    def _keep(self, problem: str) -> None:
+        if problem != self._problem:
+            self._metrics.serving_certificate(taken=False)
+            get_logger().error(Event.SERVING_CERTIFICATE_KEPT, cause=problem)
+        self._problem = problem
+
+    def health(self) -> Sequence[Health]:
+        """Say whether clients accept what is presented, and what is wrong with its successor."""
+        until = f"{self.pair.not_after:%Y-%m-%d %H:%M:%S} UTC"
+        detail = f"{', '.join(self.pair.names)}, in force until {until}"
+        if self._problem is not None:
+            detail += f"; what lies in its place is refused: {self._problem}"
+        ready = self._now() <= self.pair.not_after
+        return (Health(name="serving certificate", ready=ready, detail=detail),)
 
     async def watch(self, interval_s: float = WATCH_INTERVAL_S) -> None:
         """Read the files again and again, until cancelled.

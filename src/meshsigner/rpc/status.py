@@ -40,22 +40,21 @@ def status_of(error: BaseException) -> StatusCode:
         The status of its class or nearest documented ancestor; INTERNAL when
         there is none, for then it is a bug.
     """
-    for kind in type(error).__mro__:
-        status = STATUS.get(kind)
-        if status is not None:
-            return status
-    return StatusCode.INTERNAL
+    documented = _documented(error)
+    return StatusCode.INTERNAL if documented is None else STATUS[documented]
 
 
 def client_text_of(error: BaseException) -> str:
     """Return all that a caller is told of an error."""
-    if isinstance(error, errors.MeshsignerError) and status_of(error) is not StatusCode.INTERNAL:
+    if isinstance(error, errors.MeshsignerError) and _documented(error) is not None:
         return error.client_text
     return errors.MeshsignerError.client_text
 
 
 def reason_of(error: BaseException) -> str:
-    """Return the stable word for an error in logs and metrics."""
-    if isinstance(error, errors.MeshsignerError):
-        return error.reason
-    return errors.MeshsignerError.reason
+    """Return the stable word for an error in logs and metrics, one of a closed set."""
+    return (_documented(error) or errors.MeshsignerError).reason
+
+
+def _documented(error: BaseException) -> type[errors.MeshsignerError] | None:
+    return next((kind for kind in type(error).__mro__ if kind in STATUS), None)

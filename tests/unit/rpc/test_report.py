@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from meshsigner.errors import Overloaded, Unauthenticated
+from meshsigner.errors import ConfigurationError, Overloaded, Unauthenticated
 from meshsigner.model import Chain
 from meshsigner.observe.logs import LineWriter, LogFormat, Renderer
 from meshsigner.observe.metrics import Metrics
@@ -66,6 +66,7 @@ async def test_ends_of_every_kind(chain: Chain) -> None:
         Unauthenticated("expired"),
         ValueError("bug"),
         asyncio.CancelledError(),
+        ConfigurationError("never in a call"),
     ]
     for end in ends:
         world.reports.put(_call(), end)
@@ -76,8 +77,11 @@ async def test_ends_of_every_kind(chain: Chain) -> None:
         ("warning", "UNAUTHENTICATED", "unauthenticated"),
         ("error", "INTERNAL", "internal"),
         ("info", "CANCELLED", "cancelled"),
+        ("error", "INTERNAL", "internal"),
     ]
-    assert [world.count(str(end[2])) for end in told] == [1, 1, 1, 1]
+    assert ["exception" in line for line in world.lines()] == [False, False, True, False, True]
+    counts = {"ok": 1, "unauthenticated": 1, "internal": 2, "cancelled": 1}
+    assert {reason: world.count(reason) for reason in counts} == counts
 
 
 async def test_the_whole_cause_is_told() -> None:

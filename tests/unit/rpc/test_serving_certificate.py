@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
 )
+from structlog.testing import capture_logs
 
 from meshsigner.errors import ConfigurationError
 from meshsigner.observe.metrics import Metrics
@@ -89,12 +90,39 @@ def test_unchanged_files_are_not_taken_again(tmp_path: Path) -> None:
 
 
 def test_vanished_files(tmp_path: Path) -> None:
-    """Files that are gone for a moment cost nothing but a line."""
+    """Files that are gone for a while cost one line, however often they are looked for."""
     files = _write(tmp_path, GOOD)
-    certificate = ServingCertificate(*files, metrics=Metrics())
-    files[0].unlink()
-    assert not certificate.reload()
+    metrics = Metrics()
+    certificate = ServingCertificate(*files, metrics=metrics)
+    with capture_logs() as lines:
+        for _ in range(2):
+            files[0].unlink()
+            assert [certificate.reload(), certificate.reload()] == [False, False]
+            _write(tmp_path, GOOD)
+            assert not certificate.reload()
     assert certificate.pair.names == (NAME, "127.0.0.1")
+    assert [line["log_level"] for line in lines] == ["error", "error"]
+    refused = {"result": "refused"}
+    name = "meshsigner_serving_certificate_reloads_total"
+    assert metrics.registry.get_sample_value(name, refused) == 2
+
+
+def test_health_tells_end_and_problem(tmp_path: Path) -> None:
+    """It is ready until the certificate expires, and says what is wrong with the next one."""
+    now = [NOW]
+    files = _write(tmp_path, GOOD)
+    certificate = ServingCertificate(*files, metrics=Metrics(), now=lambda: now[0])
+    (health,) = certificate.health()
+    assert health.ready
+    assert NAME in health.detail
+    files[1].write_bytes(TestRoots().issue("a").key)
+    certificate.reload()
+    (health,) = certificate.health()
+    assert health.ready
+    assert "does not belong" in health.detail
+    now[0] += timedelta(days=2)
+    (health,) = certificate.health()
+    assert not health.ready
 
 
 async def test_watch_sees_a_kubernetes_swap(tmp_path: Path) -> None:

@@ -54,3 +54,15 @@ def test_reason_of_a_bug() -> None:
     """A bug's reason is `internal`, a documented error's its own."""
     assert reason_of(ValueError()) == "internal"
     assert reason_of(errors.Forbidden()) == "forbidden"
+    assert reason_of(errors.ConfigurationError("x")) == "internal"
+
+
+def test_reasons_are_a_closed_set() -> None:
+    """A class below with a reason of its own is counted under its documented ancestor's."""
+
+    class Throttled(errors.Overloaded):
+        """Of a backend that somebody else wrote."""
+
+        reason = "throttled"
+
+    assert reason_of(Throttled("backend")) == "overloaded"
