@@ -9,7 +9,6 @@ with these is told at once. Then the pipeline, the wire, the admin port.
 
 import logging
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from datetime import UTC, datetime
 
 from meshsigner.admin.server import AdminServer
@@ -28,7 +27,6 @@ from meshsigner.config import Config
 from meshsigner.config.sections import TlsFiles
 from meshsigner.errors import ConfigurationError, RecordFailed
 from meshsigner.issuance import Issuance
-from meshsigner.model import Health
 from meshsigner.observe.logs import LineWriter, LogFormat, Renderer, configure, get_logger
 from meshsigner.observe.metrics import Metrics
 from meshsigner.observe.names import Event
@@ -110,8 +108,7 @@ class Server:
         problems = Problems()
         issuer = problems.attempt(lambda: self._issuer_of(config))
         authenticator = problems.attempt(lambda: authenticator_of(config))
-        inventory = inventory_of(config)
-        recorder = Recorder(inventory, self._metrics)
+        recorder = Recorder(inventory_of(config), self._metrics)
         await _start_recorder(recorder, closing, problems)
         await _start_authenticator(authenticator, closing, problems)
         serving = problems.attempt(lambda: self._serving_of(config, issuer, closing))
@@ -130,7 +127,7 @@ class Server:
             limits=issuance_limits_of(config.limits),
         )
         closing.push_async_callback(issuance.drain, 0.0)
-        self._readiness = Readiness([issuance.health, lambda: [_room(inventory.health())]])
+        self._readiness = Readiness([issuance.health])
         await self._listen(issuance, closing)
 
     async def _listen(self, issuance: Issuance, closing: AsyncExitStack) -> None:
@@ -221,11 +218,6 @@ async def _start_authenticator(
         await authenticator.start()
     except ConfigurationError as error:
         problems.add(*error.problems)
-
-
-def _room(store: Health) -> Health:
-    """Show how full the store is beside the recorder's word on whether it can be written."""
-    return replace(store, name=f"{store.name}/store")
 
 
 def _need_restart(old: Config, new: Config) -> list[str]:
