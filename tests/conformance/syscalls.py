@@ -14,6 +14,7 @@ from pathlib import Path
 # -D: the server stays the process that was started, so that it can be ended as usual.
 # -yy: descriptors with their file or addresses. -s 0: no data, which could hold tokens.
 OPTIONS = ("-D", "-f", "--seccomp-bpf", "-ttt", "-T", "-yy", "-s", "0")
+DETACH_TIMEOUT_S = 5.0
 WHOLE = re.compile(r"(\d+) +(\d+\.\d+) (\w+)\((.*)\) += (-?\d+).* <(\d+\.\d+)>")
 UNFINISHED = re.compile(r"(\d+) +(\d+\.\d+) (\w+)\((.*) <unfinished \.\.\.>")
 RESUMED = re.compile(r"(\d+) +(\d+\.\d+) <\.\.\. (\w+) resumed>(.*)\) += (-?\d+).* <(\d+\.\d+)>")
@@ -69,7 +70,20 @@ def killing_at(pid: int, name: str, count: int) -> Iterator[None]:
         try:
             yield
         finally:
-            watcher.send_signal(signal.SIGINT)  # no more than a detach, if the process still lives
+            _end(watcher)
+
+
+def _end(watcher: "subprocess.Popen[str]") -> None:
+    """End a tracer: it detaches if its process still lives.
+
+    Now and then a tracer is not woken by the death of its process, and sleeps on; holding the dead
+    process, it then has to be killed before that can be waited for.
+    """
+    watcher.send_signal(signal.SIGINT)
+    try:
+        watcher.wait(DETACH_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        watcher.kill()
 
 
 def parse(lines: Iterable[str]) -> Iterator[Syscall]:
