@@ -1,6 +1,9 @@
 """Which tests answer for which mutated module."""
 
 from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
 
 _CSRS = ("tests/vectors/test_csrs.py", "tests/vectors/test_recorded.py")
 _VALUES = "tests/unit/test_values.py"
@@ -13,8 +16,13 @@ _SUITES = {
     ),
     "verify.py": (_VALUES, "tests/property/test_verify.py", "tests/vectors/test_recorded.py"),
     "spiffe.py": (_VALUES, "tests/unit/test_spiffe.py", "tests/property/test_spiffe.py"),
-    "authn": (_VALUES, "tests/unit/authn", "tests/property/test_tokens.py"),
 }
+_AUTHN = (
+    _VALUES,
+    "tests/unit/authn",
+    "tests/property/test_tokens.py",
+    "tests/vectors/test_tokens.py",
+)
 
 
 def suite_of(file: str) -> Sequence[str]:
@@ -23,4 +31,8 @@ def suite_of(file: str) -> Sequence[str]:
     Args:
         file: Path under src/meshsigner.
     """
-    return _SUITES[file.split("/", maxsplit=1)[0]]
+    folder, _, name = file.rpartition("/")
+    if not folder:
+        return _SUITES[name]
+    own = f"tests/unit/{folder}/test_{name}"  # the file's own test first: it is the likeliest
+    return (own, *_AUTHN) if (ROOT / own).exists() else _AUTHN
