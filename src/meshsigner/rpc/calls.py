@@ -13,13 +13,14 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from meshsigner.errors import DeadlinePassed, MeshsignerError, Overloaded
+from meshsigner.errors import DeadlinePassed, MeshsignerError, NotReady, Overloaded
 from meshsigner.observe.names import Shed
 
 HANDLING_TIME_S = 10.0  # istio-contract statement 17: clients set no deadline of their own
 # The pipeline ends a call at its deadline and says why; only what it missed is cut here.
 _SLACK_S = 0.25
 _SWEEP_S = 0.25
+ENDING = "the server is ending"
 
 
 class Context(Protocol):
@@ -83,6 +84,7 @@ class CallsInFlight:
         self._calls: set[Call] = set()
         self._connections: dict[str, int] = {}
         self._sweeper: asyncio.TimerHandle | None = None
+        self._ending = False
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -114,8 +116,11 @@ class CallsInFlight:
             call: What arrived.
 
         Raises:
+            NotReady: The server is ending.
             Overloaded: Too many are in flight, in the process or on this connection.
         """
+        if self._ending:
+            raise NotReady(ENDING)
         if len(self._calls) >= self._limit:
             raise self._refusal(Shed.CALLS_IN_FLIGHT)
         on_connection = self._connections.get(call.peer, 0)
@@ -157,6 +162,10 @@ class CallsInFlight:
         """
         for call in self._calls:
             _cut(call, why())
+
+    def refuse_newcomers(self) -> None:
+        """Admit no call any more: the server is ending."""
+        self._ending = True
 
     async def drained(self) -> None:
         """Wait until no call is in flight."""

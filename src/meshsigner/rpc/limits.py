@@ -54,17 +54,21 @@ class Limits:
     connection_age_s: float = 1_800.0
     connection_age_grace_s: float = 30.0
 
-    def options(self) -> Sequence[tuple[str, int]]:
+    def options(self, *, shares_port: bool = False) -> Sequence[tuple[str, int]]:
         """Return these bounds as gRPC channel arguments.
 
-        SO_REUSEPORT is off: with it, a second server with another root could
-        share the port in silence. Decompression is off: Istio's clients never
-        compress, and a small compressed message may hold a huge one.
+        SO_REUSEPORT is off unless a supervisor guards the port: with it, a second
+        server with another root could share it in silence. Decompression is off:
+        Istio's clients never compress, and a small compressed message may hold a
+        huge one.
+
+        Args:
+            shares_port: Whether other workers of this server listen there too.
 
         Source: grpc include/grpc/impl/channel_arg_names.h.
         """
         return (
-            ("grpc.so_reuseport", 0),
+            ("grpc.so_reuseport", int(shares_port)),
             ("grpc.max_allowed_incoming_connections", self.max_connections),
             ("grpc.server_handshake_timeout_ms", _ms(self.handshake_s)),
             ("grpc.max_concurrent_streams", self.max_streams),

@@ -20,8 +20,9 @@ import socket
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from pathlib import Path
 
-_DESCRIPTORS = "/proc/self/fd"
+_DESCRIPTORS = Path("/proc/self/fd")
 _SO_ATTACH_REUSEPORT_CBPF = 51
 _SO_DETACH_REUSEPORT_BPF = 68
 
@@ -91,9 +92,9 @@ def steer_freely(port: int) -> None:
 
 
 def _own_sockets(port: int) -> Iterator[socket.socket]:
-    """Yield a copy of each TCP socket of this process at a local port; closed when the next comes."""
+    """Yield copies of this process's TCP sockets at a local port, each closed behind itself."""
     try:
-        descriptors = os.listdir(_DESCRIPTORS)
+        descriptors = list(_DESCRIPTORS.iterdir())
     except OSError:
         return
     for descriptor in descriptors:
@@ -104,12 +105,12 @@ def _own_sockets(port: int) -> Iterator[socket.socket]:
                     yield found
 
 
-def _copy(descriptor: str) -> socket.socket | None:
+def _copy(descriptor: Path) -> socket.socket | None:
     """Return a copy of a socket, None when the descriptor is of something else."""
     try:
-        if not os.readlink(f"{_DESCRIPTORS}/{descriptor}").startswith("socket:"):
+        if not str(descriptor.readlink()).startswith("socket:"):
             return None
-        copied = os.dup(int(descriptor))
+        copied = os.dup(int(descriptor.name))
     except OSError:  # closed meanwhile
         return None
     try:

@@ -5,6 +5,8 @@ UNIMPLEMENTED. What a call means is decided in `certificate_service`.
 """
 
 import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
 
 import grpc
 from grpc import aio
@@ -14,7 +16,8 @@ from meshsigner.observe.logs import LineWriter, get_logger
 from meshsigner.observe.metrics import Metrics
 from meshsigner.observe.names import Event
 from meshsigner.observe.readiness import Readiness
-from meshsigner.rpc.calls import CallsInFlight
+from meshsigner.rpc import own_sockets
+from meshsigner.rpc.calls import ENDING, CallsInFlight
 from meshsigner.rpc.certificate_service import CertificateService, Issues
 from meshsigner.rpc.health import SERVICE as HEALTH_SERVICE
 from meshsigner.rpc.health import HealthService
@@ -25,6 +28,8 @@ from meshsigner.rpc.serving_certificate import ServingCertificate
 
 SERVICE = "istio.v1.auth.IstioCertificateService"
 _LAST_WORDS_S = 2.0  # for answers that say UNAVAILABLE to reach their callers
+_HANDSHAKES_S = 0.5  # for connections that are being set up, on a busy machine
+_ON_THE_WAY_S = 0.05  # for the last answers to leave: gRPC writes them after the call has ended
 
 
 class RpcServer:
@@ -39,6 +44,7 @@ class RpcServer:
         metrics: Counts calls.
         lines: Takes the calls' log lines.
         limits: Bounds of the wire.
+        shares_port: Whether other workers of this server listen there too.
     """
 
     def __init__(
@@ -51,8 +57,10 @@ class RpcServer:
         metrics: Metrics,
         lines: LineWriter,
         limits: Limits | None = None,
+        shares_port: bool = False,
     ) -> None:
         self._listen = listen
+        self._shares_port = shares_port
         self._certificate = certificate
         self._readiness = readiness
         self._limits = limits or Limits()
@@ -92,7 +100,7 @@ class RpcServer:
                     HealthService(self._readiness, self._limits.handling_s).handlers(),
                 ),
             ),
-            options=self._limits.options(),
+            options=self._limits.options(shares_port=self._shares_port),
         )
         self.port = self._bind(server)
         await server.start()
@@ -116,30 +124,54 @@ class RpcServer:
             )
             raise ConfigurationError(msg) from error
 
-    async def drain(self, *, grace_s: float, notice_s: float = 0.0) -> None:
+    async def drain(
+        self, *, grace_s: float, notice_s: float = 0.0, successors: Sequence[int] = ()
+    ) -> None:
         """Stop for good, letting calls in flight end.
+
+        In steps, for gRPC's one step loses calls (`own_sockets`): newcomers go
+        elsewhere, or are refused; calls in flight end; idle connections are
+        closed, so that their next call opens another.
 
         Args:
             grace_s: Calls in flight have so long to end; the rest are told UNAVAILABLE.
             notice_s: The health check says NOT_SERVING for so long before the
                 port closes, so that a load balancer can look elsewhere first.
+            successors: Workers on the same port that get the connections from
+                now on, by their order there; then this one is ready to its end.
         """
-        self._readiness.drain()
         get_logger().info(Event.DRAINING, calls_in_flight=len(self.calls), grace_s=grace_s)
+        if successors:
+            await self._hand_over(successors)
+        self._readiness.drain()
         await asyncio.sleep(notice_s)
         if self._server is not None:
-            stopping = asyncio.create_task(self._server.stop(grace_s + _LAST_WORDS_S))
-            await self._end_calls(grace_s)
-            await stopping
+            await self._stop(self._server, grace_s)
         if self._watch is not None:
             self._watch.cancel()
         self._reports.flush()
         self._lines.flush()
         get_logger().info(Event.STOPPED)
 
+    async def _hand_over(self, successors: Sequence[int]) -> None:
+        """Give new connections to others; those that are here already still get their answers."""
+        own_sockets.steer(self.port, successors)
+        await asyncio.sleep(_HANDSHAKES_S)
+
+    async def _stop(self, server: aio.Server, grace_s: float) -> None:
+        own_sockets.stop_listening(self.port)
+        self.calls.refuse_newcomers()
+        await self._end_calls(grace_s)
+        await asyncio.sleep(_ON_THE_WAY_S)
+        own_sockets.close_connections(self.port)
+        await server.stop(_LAST_WORDS_S)
+
     async def _end_calls(self, grace_s: float) -> None:
         try:
             async with asyncio.timeout(grace_s):
                 await self.calls.drained()
         except TimeoutError:
-            self.calls.cut_all(lambda: NotReady("the server is ending"))
+            self.calls.cut_all(lambda: NotReady(ENDING))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LAST_WORDS_S):
+                    await self.calls.drained()
