@@ -1,7 +1,7 @@
 """`meshsigner inventory`: which certificates were issued, to whom, and on which grounds.
 
 Turns what a person types into a `Query`, and records into words, JSON and PEM.
-Reads the file that the server writes, running or not; changes nothing.
+Reads the files that the server writes, running or not; changes nothing.
 """
 
 import json as json_format
@@ -24,7 +24,7 @@ from meshsigner.cli.exits import Exit
 from meshsigner.cli.options import duration
 from meshsigner.cli.terminal import fail, note, say, say_fields, say_heading
 from meshsigner.inventory.query import InvalidSerial, Query, Unreadable, parse_serial
-from meshsigner.inventory.reading import InventoryReader
+from meshsigner.inventory.whole import WholeInventory
 from meshsigner.model import Record
 from meshsigner.spiffe import InvalidSpiffeId, SpiffeId
 
@@ -119,7 +119,7 @@ def _serial(text: str) -> str:
 
 StateDir = Annotated[
     Path,
-    typer.Option("--state-dir", help="Directory with the inventory.db of `dev run`."),
+    typer.Option("--state-dir", help="Directory with the inventory of `dev run`."),
 ]
 Database = Annotated[
     Path | None,
@@ -210,9 +210,9 @@ def _expiring(query: Query, within: timedelta | None) -> Query:
 
 
 @contextmanager
-def _inventory(state_dir: Path, database: Path | None) -> Iterator[InventoryReader]:
+def _inventory(state_dir: Path, database: Path | None) -> Iterator[WholeInventory]:
     try:
-        with InventoryReader(database or state_dir / "inventory.db") as reader:
+        with WholeInventory(database or state_dir / "inventory.db") as reader:
             yield reader
     except Unreadable as error:
         fail(Exit.INPUT, str(error))
@@ -236,7 +236,7 @@ def _as_json(record: Record, *, with_pem: bool) -> dict[str, object]:
     return values | ({"certificate": ssl.DER_cert_to_PEM_cert(der)} if with_pem else {})
 
 
-def _print_tables(reader: InventoryReader, query: Query, limit: int) -> None:
+def _print_tables(reader: WholeInventory, query: Query, limit: int) -> None:
     # one more than is shown tells whether there are more
     records = reader.find(replace(query, limit=limit + 1 if limit else None))
     shown = islice(records, limit or None)

@@ -63,6 +63,7 @@ class SqliteInventory:
             unless a reader keeps it.
         busy_timeout: How long another process's write lock is waited for.
         clock: Tells the time that retention goes by.
+        lock: The file's lock, if the caller holds it and keeps it.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class SqliteInventory:
         max_bytes: int = DEFAULT_MAX_BYTES,
         busy_timeout: timedelta = DEFAULT_BUSY_TIMEOUT,
         clock: Callable[[], datetime] = _now,
+        lock: FileLock | None = None,
     ) -> None:
         self._path = path.resolve()
         self._synchronous = synchronous
@@ -81,7 +83,8 @@ class SqliteInventory:
         self._max_bytes = max_bytes
         self._busy_timeout = busy_timeout
         self._clock = clock
-        self._lock = FileLock(self._path.with_name(self._path.name + ".lock"))
+        self._lock = lock or FileLock(self._path.with_name(self._path.name + ".lock"))
+        self._keeps_lock = lock is not None
         self._connection: sqlite3.Connection | None = None
         self._health = Health(name="inventory", ready=False, detail="not opened yet")
         self._looked_at_s = -math.inf
@@ -144,6 +147,15 @@ class SqliteInventory:
                 self._rows_in_log = 0
         return deleted == _TIDY_ROWS
 
+    def is_empty(self) -> bool:
+        """Tell whether there is no row.
+
+        Raises:
+            RecordFailed: The store failed; rows are safe.
+        """
+        with self._lend() as connection:
+            return connection.execute("SELECT 1 FROM certificates LIMIT 1").fetchone() is None
+
     def health(self) -> Health:
         """Say whether rows can be written and how full the store is.
 
@@ -156,7 +168,8 @@ class SqliteInventory:
         if self._connection is not None:
             close_quietly(self._connection)
             self._connection = None
-        self._lock.release()
+        if not self._keeps_lock:
+            self._lock.release()
 
     @contextmanager
     def _lend(self) -> Iterator[sqlite3.Connection]:
