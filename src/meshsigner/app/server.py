@@ -4,14 +4,19 @@ Decides the order, and what a reload changes. Settings become parts in `parts`;
 when to start, reload and end is `process`'s matter.
 
 Start: CA, authenticators, inventory, serving certificate; all that is wrong
-with these is told at once. Then the pipeline, the wire, the admin port.
+with these is told at once. Then the pipeline, the wire, and the admin port
+unless a supervisor has it.
 """
 
 import logging
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
-from meshsigner.admin.server import AdminServer
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from meshsigner.admin.server import AdminServer, OneProcess
 from meshsigner.app.background import Background
 from meshsigner.app.parts import (
     authenticator_of,
@@ -21,12 +26,14 @@ from meshsigner.app.parts import (
     upkeep_of,
     wire_limits_of,
 )
+from meshsigner.app.place import Place
 from meshsigner.app.problems import Problems
 from meshsigner.authn.clusters import ClusterAuthenticator
 from meshsigner.config import Config
 from meshsigner.config.sections import TlsFiles
 from meshsigner.errors import ConfigurationError, RecordFailed
 from meshsigner.issuance import Issuance
+from meshsigner.model import Health
 from meshsigner.observe.logs import LineWriter, LogFormat, Renderer, configure, get_logger
 from meshsigner.observe.metrics import Metrics
 from meshsigner.observe.names import Event
@@ -49,15 +56,23 @@ class Server:
 
     Args:
         config: Its settings.
+        place: Its place among a supervisor's workers; None for a server that is
+            one process.
+
+    Attributes:
+        metrics: Its figures.
+        address: Where it serves.
+        admin_address: Where probes ask; empty for a worker.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, place: Place | None = None) -> None:
         self._config = config
-        self._policy = policy_of(config, 1)
-        renderer = _configure_logs(config)
-        self._metrics = Metrics()
-        self._lines = LineWriter(renderer, lost=self._metrics.lines_lost)
+        self._place = place
+        self._policy = policy_of(config, place.policy_generation if place else 1)
+        self.metrics = Metrics()
+        self._lines = LineWriter(self._configure_logs(config), lost=self.metrics.lines_lost)
         self._closing = AsyncExitStack()
+        self._successors: Sequence[int] = ()
         self.address = ""
         self.admin_address = ""
 
@@ -73,24 +88,39 @@ class Server:
             self._closing = closing.pop_all()
         self._tell_ready()
 
-    async def stop(self) -> None:
-        """Drain, then end everything, in the reverse order of the start."""
+    async def stop(self, successors: Sequence[int] = ()) -> None:
+        """Drain, then end everything, in the reverse order of the start.
+
+        Args:
+            successors: Workers that get the port's connections, by their order there.
+        """
+        self._successors = successors
         await self._closing.aclose()
 
-    async def reload(self, config: Config | None) -> None:
+    def health(self) -> Sequence[Health]:
+        """Return the health of every part."""
+        return self._readiness.report()
+
+    def roots_pem(self) -> bytes:
+        """Return the roots of the CA in use, that in use first."""
+        roots = self._issuer.current.issuer.trust_bundle.certificates
+        return b"".join(root.public_bytes(Encoding.PEM) for root in roots)
+
+    async def reload(self, config: Config | None, generation: int | None = None) -> None:
         """Take policy and logging level anew, and look at all files at once.
 
         Args:
             config: New settings; None changes nothing but files.
+            generation: Number of these settings; one more than before by default.
         """
         if config is not None:
-            self._policy = policy_of(config, self._policy.generation + 1)
+            self._policy = policy_of(config, generation or self._policy.generation + 1)
             get_logger().info(
                 Event.RELOADED,
                 policy_generation=self._policy.generation,
                 need_restart=_need_restart(self._config, config),
             )
-            self._lines.renderer = _configure_logs(config)
+            self._lines.renderer = self._configure_logs(config)
         await self._issuer.look()
         self._serving.reload()
 
@@ -108,7 +138,7 @@ class Server:
         problems = Problems()
         issuer = problems.attempt(lambda: self._issuer_of(config))
         authenticator = problems.attempt(lambda: authenticator_of(config))
-        recorder = Recorder(inventory_of(config), self._metrics)
+        recorder = Recorder(inventory_of(config), self.metrics)
         await _start_recorder(recorder, closing, problems)
         await _start_authenticator(authenticator, closing, problems)
         serving = problems.attempt(lambda: self._serving_of(config, issuer, closing))
@@ -122,7 +152,7 @@ class Server:
             signer=EmbeddedSigner(issuer),
             recorder=recorder,
             policy=lambda: self._policy,
-            metrics=self._metrics,
+            metrics=self.metrics,
             clock=utc_now,
             limits=issuance_limits_of(config.limits),
         )
@@ -133,43 +163,64 @@ class Server:
     async def _listen(self, issuance: Issuance, closing: AsyncExitStack) -> None:
         """Open the ports, admin first, so that a probe sees the rest of the start."""
         config = self._config
-        admin = AdminServer(
-            listen=str(config.admin.address), readiness=self._readiness, metrics=self._metrics
-        )
+        problems = Problems()
+        if self._place is None:
+            await self._start_admin(closing, problems)
         self._rpc = RpcServer(
             issuance,
             listen=str(config.listen.address),
             certificate=self._serving,
             readiness=self._readiness,
-            metrics=self._metrics,
+            metrics=self.metrics,
             lines=self._lines,
             limits=wire_limits_of(config.limits),
+            shares_port=self._place is not None,
         )
-        problems = Problems()
-        for start in (admin.start, self._rpc.start):
-            try:
-                await start()
-            except ConfigurationError as error:
-                problems.add(*error.problems)
-        closing.push_async_callback(admin.stop)
+        try:
+            await self._rpc.start()
+        except ConfigurationError as error:
+            problems.add(*error.problems)
         if problems:
             await self._rpc.drain(grace_s=0.0)
         problems.settle()
-        closing.push_async_callback(
-            self._rpc.drain,
-            grace_s=config.limits.drain.total_seconds(),
-            notice_s=config.limits.drain_notice.total_seconds(),
-        )
+        closing.push_async_callback(self._drain)
         self.address = f"{config.listen.address.host}:{self._rpc.port}"
-        self.admin_address = f"{config.admin.address.host}:{admin.port}"
+
+    async def _start_admin(self, closing: AsyncExitStack, problems: Problems) -> None:
+        listen = self._config.admin.address
+        admin = AdminServer(listen=str(listen), shown=OneProcess(self._readiness, self.metrics))
+        try:
+            await admin.start()
+        except ConfigurationError as error:
+            problems.add(*error.problems)
+        closing.push_async_callback(admin.stop)
+        self.admin_address = f"{listen.host}:{admin.port}"
+
+    async def _drain(self) -> None:
+        limits = self._config.limits
+        await self._rpc.drain(
+            grace_s=limits.drain.total_seconds(),
+            notice_s=0.0 if self._successors else limits.drain_notice.total_seconds(),
+            successors=self._successors,
+        )
 
     def _issuer_of(self, config: Config) -> IssuerDirectory:
         return IssuerDirectory(
             config.issuer.path,
             clock=utc_now,
             upkeep=upkeep_of(config),
-            taken=lambda files: self._metrics.issuer_in_use(files.issuer),
+            taken=lambda files: self.metrics.issuer_in_use(files.issuer),
+            announced=self._announced(),
         )
+
+    def _announced(self) -> Sequence[x509.Certificate]:
+        pem = self._place.roots_pem if self._place else b""
+        return x509.load_pem_x509_certificates(pem) if pem else ()
+
+    def _configure_logs(self, config: Config) -> Renderer:
+        level = logging.getLevelNamesMapping()[config.logging.level.upper()]
+        always = {"worker": self._place.number} if self._place else {}
+        return configure(LogFormat(config.logging.format), level, always=always)
 
     def _serving_of(
         self,
@@ -180,7 +231,7 @@ class Server:
         """Return what TLS presents; None when there is no CA that could issue it."""
         tls = config.listen.tls
         if isinstance(tls, TlsFiles):
-            return ServingCertificate(tls.certificate, tls.key, metrics=self._metrics)
+            return ServingCertificate(tls.certificate, tls.key, metrics=self.metrics)
         if issuer is None:
             return None
         own = ServingIssuer(
@@ -192,12 +243,7 @@ class Server:
         )
         own.ensure()
         closing.push_async_callback(Background(own.watch).stop)
-        return ServingCertificate(own.certificate_file, own.key_file, metrics=self._metrics)
-
-
-def _configure_logs(config: Config) -> Renderer:
-    level = logging.getLevelNamesMapping()[config.logging.level.upper()]
-    return configure(LogFormat(config.logging.format), level)
+        return ServingCertificate(own.certificate_file, own.key_file, metrics=self.metrics)
 
 
 async def _start_recorder(recorder: Recorder, closing: AsyncExitStack, problems: Problems) -> None:

@@ -10,8 +10,9 @@ import asyncio
 import json
 import logging
 import os
+import select
 import sys
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, cast
@@ -22,6 +23,7 @@ from structlog.typing import FilteringBoundLogger, Processor
 from meshsigner.observe.redaction import redact
 
 Line = MutableMapping[str, Any]
+_NONE: Mapping[str, object] = {}
 
 _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
@@ -34,7 +36,11 @@ class LogFormat(StrEnum):
 
 
 def write_stderr(data: bytes) -> None:
-    """Write bytes to standard error, with one system call unless the kernel takes less.
+    """Write lines to standard error, several with each system call.
+
+    The workers of a server share it. A pipe keeps a write of up to `PIPE_BUF`
+    bytes together (pipe(7)), a longer one may be torn by another's: so lines
+    leave in pieces of that size, and only a line that is longer itself can be torn.
 
     Args:
         data: Whole lines.
@@ -42,9 +48,12 @@ def write_stderr(data: bytes) -> None:
     Raises:
         OSError: Standard error is closed or full.
     """
-    view = memoryview(data)
-    while view:
-        view = view[os.write(2, view) :]
+    start = 0
+    while start < len(data):
+        end = start + select.PIPE_BUF
+        if end < len(data):
+            end = data.rfind(b"\n", start, end) + 1 or data.find(b"\n", end) + 1 or len(data)
+        start += os.write(2, data[start:end])
 
 
 def plain(value: object) -> object:
@@ -72,18 +81,31 @@ def _stamp(_logger: object, _method: str, line: Line) -> Line:
     return line
 
 
+def _adder(always: Mapping[str, object]) -> Processor:
+    def add(_logger: object, _method: str, line: Line) -> Line:
+        line.update(always)
+        return line
+
+    return add
+
+
 class Renderer:
     """Makes the text of a line, the same way for every line of the process.
 
     Args:
         style: JSON for machines, console for people.
         lowest: The lowest level of ours that is written.
+        always: Fields of every line, such as which worker writes it.
     """
 
-    def __init__(self, style: LogFormat, lowest: int = logging.INFO) -> None:
+    def __init__(
+        self, style: LogFormat, lowest: int = logging.INFO, always: Mapping[str, object] = _NONE
+    ) -> None:
         self.lowest = lowest
+        first: tuple[Processor, ...] = (_adder(always),) if always else ()
         if style is LogFormat.JSON:
             self.last: tuple[Processor, ...] = (
+                *first,
                 structlog.processors.format_exc_info,
                 redact,
                 _render_json,
@@ -93,7 +115,7 @@ class Renderer:
                 colors=sys.stderr.isatty(),
                 exception_formatter=structlog.dev.plain_traceback,
             )
-            self.last = (structlog.processors.format_exc_info, redact, console)
+            self.last = (*first, structlog.processors.format_exc_info, redact, console)
 
     def text(self, level: str, line: Line) -> str:
         """Render a line.
@@ -125,6 +147,7 @@ def configure(
     style: LogFormat = LogFormat.JSON,
     level: int = logging.INFO,
     write: Callable[[bytes], object] = write_stderr,
+    always: Mapping[str, object] = _NONE,
 ) -> Renderer:
     """Set up logging for this process: ours, and that of the libraries at warning and above.
 
@@ -132,11 +155,12 @@ def configure(
         style: JSON for machines, console for people.
         level: The lowest level of ours that is written.
         write: Where lines go.
+        always: Fields of every line, such as which worker writes it.
 
     Returns:
         The renderer, for `LineWriter`.
     """
-    renderer = Renderer(style, level)
+    renderer = Renderer(style, level, always)
     first: list[Processor] = [structlog.processors.add_log_level, _stamp]
     structlog.configure(
         processors=[*first, *renderer.last],

@@ -9,23 +9,23 @@ Source: istio-contract 7.4 and statements 60, 61 of docs/standards.md; istiod
 takes a new root only when one bundle is a superset of the other.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from meshsigner.model import Issuer
 from meshsigner.trust.pem import describe
 
+Roots = Sequence[x509.Certificate]
 
-def succession_faults(old: Issuer, new: Issuer) -> Iterator[str]:
+
+def succession_faults(before: Roots, after: Roots) -> Iterator[str]:
     """Say what would cut workloads off if one CA took the place of another.
 
     Args:
-        old: In use until now; its first root is the one in use.
-        new: What would follow.
+        before: Roots of the CA until now, the one in use first.
+        after: Roots of what would follow.
     """
-    before, after = old.trust_bundle.certificates, new.trust_bundle.certificates
     if _anchor(after[0]) not in {_anchor(root) for root in before}:
         yield (
             f"its root {describe(after[0])} was never announced, so that no workload trusts what "

@@ -26,7 +26,7 @@ from meshsigner.observe.names import Event
 from meshsigner.trust.directory import CaFiles, load_directory
 from meshsigner.trust.layout import Fingerprint, fingerprint
 from meshsigner.trust.pem import describe
-from meshsigner.trust.succession import succession_faults
+from meshsigner.trust.succession import Roots, succession_faults
 
 POLL_S = 5.0  # what no event tells: network file systems, a replaced mount, links to elsewhere
 RETRY = timedelta(minutes=1)  # a refused state may become good by time alone
@@ -70,6 +70,8 @@ class IssuerDirectory:
         upkeep: Called with the time before each look, in a thread: keeps a
             self-made CA fresh. May raise ConfigurationError.
         taken: Told of each CA that is taken, the first one too.
+        announced: Roots that this server's other workers hand out, the one in
+            use first: the first CA, too, may only follow on these.
         poll_s: Seconds between two looks without an event.
         events: Yields when files in a directory change, and after so many
             seconds without a change; OSError or RuntimeError when it cannot.
@@ -86,6 +88,7 @@ class IssuerDirectory:
         clock: Callable[[], datetime],
         upkeep: Callable[[datetime], object] = lambda _: None,
         taken: Callable[[CaFiles], object] = lambda _: None,
+        announced: Roots = (),
         poll_s: float = POLL_S,
         events: Callable[[Path, float], Events] = directory_events,
     ) -> None:
@@ -102,6 +105,8 @@ class IssuerDirectory:
         upkeep(now)
         self._seen: Fingerprint = fingerprint(directory)
         self._current = load_directory(directory, generation=1, now=now)
+        if announced:
+            self._check_succession(announced, self._current)
         self._tell(Event.ISSUER_LOADED)
 
     @property
@@ -178,10 +183,14 @@ class IssuerDirectory:
         self._seen = seen
         old = self._current.issuer
         files = load_directory(self._directory, generation=old.generation + 1, now=now)
-        faults = [f"{self._directory}: {fault}" for fault in succession_faults(old, files.issuer)]
+        self._check_succession(old.trust_bundle.certificates, files)
+        return files
+
+    def _check_succession(self, before: Roots, files: CaFiles) -> None:
+        after = files.issuer.trust_bundle.certificates
+        faults = [f"{self._directory}: {fault}" for fault in succession_faults(before, after)]
         if faults:
             raise ConfigurationError(*faults)
-        return files
 
     def _take(self, files: CaFiles) -> bool:
         self._refused = None

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from meshsigner.admin.server import AdminServer
+from meshsigner.admin.server import AdminServer, OneProcess
 from meshsigner.errors import ConfigurationError
 from meshsigner.model import Health
 from meshsigner.observe.metrics import Metrics
@@ -22,9 +22,8 @@ class _Admin:
         ]
         self.readiness = Readiness([lambda: self.parts])
         self.metrics = Metrics()
-        self.server = AdminServer(
-            listen="127.0.0.1:0", readiness=self.readiness, metrics=self.metrics
-        )
+        self.shown = OneProcess(self.readiness, self.metrics)
+        self.server = AdminServer(listen="127.0.0.1:0", shown=self.shown)
         self.client = aiohttp.ClientSession()
 
     async def get(self, path: str, **headers: str) -> tuple[int, str]:
@@ -98,13 +97,11 @@ async def test_get_only(admin: _Admin, method: str, path: str) -> None:
 
 async def test_port_that_is_taken(admin: _Admin) -> None:
     """A second server on the same port fails and names it."""
-    second = AdminServer(
-        listen=f"127.0.0.1:{admin.server.port}", readiness=admin.readiness, metrics=admin.metrics
-    )
+    second = AdminServer(listen=f"127.0.0.1:{admin.server.port}", shown=admin.shown)
     with pytest.raises(ConfigurationError, match=str(admin.server.port)):
         await second.start()
 
 
 async def test_stop_before_start() -> None:
     """A server that never started can be stopped."""
-    await AdminServer(listen="[::1]:0", readiness=Readiness([]), metrics=Metrics()).stop()
+    await AdminServer(listen="[::1]:0", shown=OneProcess(Readiness([]), Metrics())).stop()

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import os
+import select
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -162,3 +163,30 @@ def test_standard_error_takes_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "write", write)
     write_stderr(b"12345678")
     assert taken == [b"123", b"456", b"78"]
+
+
+def test_pieces_fit_into_a_pipe_and_end_with_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No piece is longer than a pipe keeps together, unless one line is: workers share it."""
+    pieces: list[bytes] = []
+
+    def write(_: int, data: bytes) -> int:
+        pieces.append(data)
+        return len(data)
+
+    monkeypatch.setattr(os, "write", write)
+    lines = b"".join(b"%d:" % number + b"x" * number + b"\n" for number in range(0, 900, 7))
+    long = b"y" * 3 * select.PIPE_BUF + b"\n"
+    write_stderr(lines + long + lines)
+    assert b"".join(pieces) == lines + long + lines
+    assert all(piece.endswith(b"\n") for piece in pieces)
+    assert [len(piece) for piece in pieces if len(piece) > select.PIPE_BUF] == [len(long)]
+    assert len(pieces) < 40
+
+
+async def test_fields_of_every_line(sink: _Sink) -> None:
+    """What a process always says stands in its own lines, in calls' lines and in libraries'."""
+    renderer = configure(write=sink, always={"worker": 3})
+    get_logger().info("serving")
+    LineWriter(renderer, write=sink, lost=_never).write([("info", {"event": "x"})])
+    logging.getLogger("aiohttp").warning("y")
+    assert [line["worker"] for line in sink.lines()] == [3, 3, 3]

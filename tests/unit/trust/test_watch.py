@@ -288,3 +288,15 @@ async def test_without_events_it_is_polled(tmp_path: Path) -> None:
             await asyncio.sleep(0.2)
     polled = [line for line in lines if line["event"].startswith("no directory events")]
     assert len(polled) == 1
+
+
+def test_first_ca_follows_on_what_other_workers_announce(tmp_path: Path) -> None:
+    """A worker that starts beside others takes no CA that would cut off their workloads."""
+    other = make_ca("other root")
+    directory = write_files(tmp_path / "ca", files_of(ONE))
+    clock = Clock()
+    followed = IssuerDirectory(directory, clock=clock, announced=[ROOT.certificate])
+    assert signs(followed) == "CN=one"
+    with pytest.raises(ConfigurationError, match="was never announced") as refused:
+        IssuerDirectory(directory, clock=clock, announced=[other.certificate])
+    assert all(str(directory) in problem for problem in refused.value.problems)
