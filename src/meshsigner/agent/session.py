@@ -108,7 +108,7 @@ class Heard:
     refusal: str = ""
 
 
-class _Session:
+class Session:
     """What both forms of the protocol share.
 
     Args:
@@ -179,7 +179,7 @@ class _Session:
         return Heard(meaning=Meaning.REFUSED, names=names, versions=versions, refusal=refusal)
 
 
-class SotwSession(_Session):
+class SotwSession(Session):
     """State of the world: every request names all that is wanted."""
 
     def receive(self, request: Request) -> Heard:
@@ -189,12 +189,13 @@ class SotwSession(_Session):
             ProtocolError: The stream must end.
         """
         self._admit(request.type_url, request.node_id, request.names)
-        begins = not request.nonce or not self._sent
-        stale = not begins and request.nonce != self._nonce
+        begins = not (request.nonce and self._nonce and self._sent)
+        # Who wants nothing any more is heard at once, whatever was last sent (istio).
+        stale = bool(request.names) and not begins and request.nonce != self._nonce
         if request.refusal is not None:
             heard = self._refused(request.nonce, request.refusal)
         elif stale:
-            return Heard(meaning=Meaning.STALE, names=request.names)
+            heard = Heard(meaning=Meaning.STALE, names=request.names)
         else:
             heard = self._kept(request, begins=begins)
         if not stale:
@@ -215,7 +216,7 @@ class SotwSession(_Session):
         self._sent = {name: before.get(name) for name in names}
 
 
-class DeltaSession(_Session):
+class DeltaSession(Session):
     """Delta: requests add and remove names; each resource has a version of its own."""
 
     def __init__(self, known: Collection[str]) -> None:

@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from meshsigner.cli import check_config, dev, inventory, request, serve, version
+from meshsigner.cli import agent, check_config, dev, inventory, request, serve, version
 
 app = typer.Typer(
     name="meshsigner",
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 app.add_typer(dev.app, name="dev", help=dev.HELP)
 app.command("serve", help=serve.HELP)(serve.serve)
+app.add_typer(agent.app, name="agent", help=agent.HELP)
 app.command("request", help=request.HELP)(request.request)
 app.add_typer(inventory.app, name="inventory", help=inventory.HELP)
 app.command("check-config", help=check_config.HELP)(check_config.check_config)

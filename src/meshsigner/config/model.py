@@ -25,6 +25,7 @@ from meshsigner.config.sections import (
 )
 
 ENVIRONMENT_PREFIX = "MESHSIGNER_"
+AGENT_PREFIX = "MESHSIGNER_AGENT_"  # of another configuration, not of a section
 LEVEL_SEPARATOR = "__"
 
 
@@ -43,16 +44,33 @@ class _Environment(EnvSettingsSource):
             return value
 
 
-class Config(BaseSettings):
-    """All settings of one server: a file's content, overruled by the environment."""
+class Settings(BaseSettings):
+    """A whole configuration: a file's content, overruled by the environment."""
 
     model_config = SettingsConfigDict(
         extra="forbid",
         frozen=True,
         validate_default=True,
-        env_prefix=ENVIRONMENT_PREFIX,
         env_nested_delimiter=LEVEL_SEPARATOR,
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - replaced by _Environment
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - no .env file is read
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - secrets are paths
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Let the environment win over what the file says."""
+        return _Environment(settings_cls), init_settings
+
+
+class Config(Settings):
+    """All settings of one server: a file's content, overruled by the environment."""
+
+    model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX)
 
     trust_domain: TrustDomainName = Field(
         description="Trust domain of the mesh (Istio's meshConfig.trustDomain); `@` stands for "
@@ -76,17 +94,10 @@ class Config(BaseSettings):
     limits: Limits = Field(default=Limits(), description="Bounds that protect the server.")
     logging: Logging = Field(default=Logging(), description="What is written to standard error.")
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - replaced by _Environment
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - no .env file is read
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - secrets are paths
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Let the environment win over what the file says."""
-        return _Environment(settings_cls), init_settings
+
+def prefix_of(whole: type[Settings]) -> str:
+    """Return what the environment variables of a configuration begin with."""
+    return whole.model_config["env_prefix"]
 
 
 def sections_in(annotation: object) -> list[type[BaseModel]]:
@@ -102,9 +113,14 @@ def tag_of(section: type[BaseModel]) -> str | None:
     return str(get_args(field.annotation)[0]) if field is not None else None
 
 
-def sections_at(location: tuple[int | str, ...]) -> list[type[BaseModel]]:
-    """List the sections that may stand at a place, as pydantic names places."""
-    found: list[type[BaseModel]] = [Config]
+def sections_at(location: tuple[int | str, ...], whole: type[Settings]) -> list[type[BaseModel]]:
+    """List the sections that may stand at a place, as pydantic names places.
+
+    Args:
+        location: The place.
+        whole: In which configuration.
+    """
+    found: list[type[BaseModel]] = [whole]
     for part in location:
         if isinstance(part, int):
             continue

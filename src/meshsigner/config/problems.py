@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from meshsigner.config.model import ENVIRONMENT_PREFIX, LEVEL_SEPARATOR, sections_at, tag_of
+from meshsigner.config.model import LEVEL_SEPARATOR, Settings, prefix_of, sections_at, tag_of
 from meshsigner.config.source import Source
 
 Location = tuple[int | str, ...]
@@ -21,15 +21,18 @@ _SHOWN_CHARACTERS = 60
 _SECRET_MARKS = ("-----BEGIN", "eyJ")
 
 
-def describe(error: ValidationError, source: Source) -> list[str]:
+def describe(error: ValidationError, source: Source, whole: type[Settings]) -> list[str]:
     """Write one sentence for each finding, in the order of the settings.
 
     Args:
         error: What pydantic found.
         source: The file that was read, to name its lines.
+        whole: What it should have been.
     """
     return [
-        _sentence(found, source) for found in error.errors(include_url=False) if not _is_echo(found)
+        _sentence(found, source, whole)
+        for found in error.errors(include_url=False)
+        if not _is_echo(found)
     ]
 
 
@@ -39,11 +42,11 @@ def _is_echo(found: ErrorDetails) -> bool:
     return emptied or found["type"] == "default_factory_not_called"
 
 
-def _sentence(found: ErrorDetails, source: Source) -> str:
-    place = _without_tags(found["loc"])
-    where = f"{render_place(place)} ({_origin(place, source)})"
+def _sentence(found: ErrorDetails, source: Source, whole: type[Settings]) -> str:
+    place = _without_tags(found["loc"], whole)
+    where = f"{render_place(place)} ({_origin(place, source, whole)})"
     words = _WORDS.get(found["type"], _wrong_value)
-    return f"{where}: {words(found)}"
+    return f"{where}: {words(found, whole)}"
 
 
 def render_place(place: Location) -> str:
@@ -54,11 +57,11 @@ def render_place(place: Location) -> str:
     return text.removeprefix(".") or "the whole file"
 
 
-def _without_tags(location: Location) -> Location:
+def _without_tags(location: Location, whole: type[Settings]) -> Location:
     """Leave out the values of `type` that pydantic puts into a place."""
     place: list[int | str] = []
     for i, part in enumerate(location):
-        here = sections_at(location[:i])
+        here = sections_at(location[:i], whole)
         is_tag = any(tag_of(s) == part for s in here) and not any(
             part in s.model_fields for s in here
         )
@@ -67,10 +70,10 @@ def _without_tags(location: Location) -> Location:
     return tuple(place)
 
 
-def _origin(place: Location, source: Source) -> str:
+def _origin(place: Location, source: Source, whole: type[Settings]) -> str:
     """Name the variable that said it, else the line of the file."""
     names = [
-        ENVIRONMENT_PREFIX + LEVEL_SEPARATOR.join(str(part).upper() for part in place[:end])
+        prefix_of(whole) + LEVEL_SEPARATOR.join(str(part).upper() for part in place[:end])
         for end in range(len(place), 0, -1)
     ]
     said = [name for name in names if name in os.environ]
@@ -86,32 +89,32 @@ def render_found(value: object) -> str:
     return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 3] + "..."
 
 
-def _missing(found: ErrorDetails) -> str:
+def _missing(found: ErrorDetails, whole: type[Settings]) -> str:
     *parent, name = found["loc"]
     descriptions = [
         section.model_fields[name].description
-        for section in sections_at(tuple(parent))
+        for section in sections_at(tuple(parent), whole)
         if isinstance(name, str) and name in section.model_fields
     ]
     meaning = f" ({descriptions[0]})" if descriptions and descriptions[0] else ""
     return f"not set; it has no default{meaning}; add it"
 
 
-def _unknown(found: ErrorDetails) -> str:
+def _unknown(found: ErrorDetails, whole: type[Settings]) -> str:
     *parent, name = found["loc"]
-    known = sorted({key for s in sections_at(tuple(parent)) for key in s.model_fields})
+    known = sorted({key for s in sections_at(tuple(parent), whole) for key in s.model_fields})
     close = get_close_matches(str(name), known, n=1)
     advice = f"did you mean {close[0]}?" if close else "remove it"
     return f"unknown key; expected one of {', '.join(known)}; {advice}"
 
 
-def _unknown_type(found: ErrorDetails) -> str:
-    allowed = " or ".join(str(tag_of(section)) for section in sections_at(found["loc"]))
+def _unknown_type(found: ErrorDetails, whole: type[Settings]) -> str:
+    allowed = " or ".join(str(tag_of(section)) for section in sections_at(found["loc"], whole))
     given = found["input"].get("type") if isinstance(found["input"], Mapping) else found["input"]
     return f"found type {render_found(given)}; expected type {allowed}; choose one"
 
 
-def _wrong_value(found: ErrorDetails) -> str:
+def _wrong_value(found: ErrorDetails, _whole: type[Settings]) -> str:
     return f"found {render_found(found['input'])}; expected {_expected(found)}; correct it"
 
 
@@ -131,13 +134,13 @@ def _expected(found: ErrorDetails) -> str:
     return found["msg"].removeprefix("Input should be ").removeprefix("a valid ")
 
 
-def _broken_rule(found: ErrorDetails) -> str:
+def _broken_rule(found: ErrorDetails, whole: type[Settings]) -> str:
     if isinstance(found["input"], Mapping | list | tuple):
         return f"expected {_expected(found)}; change one of them"
-    return _wrong_value(found)
+    return _wrong_value(found, whole)
 
 
-_WORDS: Mapping[str, Callable[[ErrorDetails], str]] = {
+_WORDS: Mapping[str, Callable[[ErrorDetails, type[Settings]], str]] = {
     "missing": _missing,
     "extra_forbidden": _unknown,
     "union_tag_invalid": _unknown_type,

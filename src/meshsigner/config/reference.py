@@ -11,6 +11,7 @@ from meshsigner.config.model import (
     ENVIRONMENT_PREFIX,
     LEVEL_SEPARATOR,
     Config,
+    Settings,
     sections_in,
     tag_of,
 )
@@ -37,7 +38,7 @@ file. `meshsigner check-config FILE` says all problems at once and prints what i
 """
 
 
-def render_effective(config: Config) -> str:
+def render_effective(config: Settings) -> str:
     """Write a configuration as YAML, defaults and environment included; it holds no secrets."""
     text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, width=100)
     return text
@@ -45,7 +46,12 @@ def render_effective(config: Config) -> str:
 
 def render_reference() -> str:
     """Write docs/config.md."""
-    return _HEAD + "".join(_render_section("", Config, Config.__doc__ or ""))
+    return _HEAD + "".join(render_sections(Config))
+
+
+def render_sections(whole: type[Settings]) -> Iterator[str]:
+    """Write the tables of every section of a configuration."""
+    yield from _render_section("", whole, whole.__doc__ or "")
 
 
 def _render_section(place: str, section: type[BaseModel], meaning: str) -> Iterator[str]:

@@ -32,6 +32,35 @@ class Event(StrEnum):
     RELOADED = "settings reloaded"
     RELOAD_REFUSED = "new settings refused, the old ones are kept"
     WATCH_FAILED = "a watch failed, it is taken up again"
+    # The supervisor's.
+    WORKER_STARTED = "worker started"
+    WORKER_SERVING = "worker serving"
+    WORKER_ENDED = "worker ended"
+    WORKER_NOT_STARTED = "worker could not start"
+    WORKER_HUNG = "worker does not answer, it is killed"
+    WORKER_CUT = "worker did not end in time, it is killed"
+    WORKERS_REPLACED = "workers replaced"
+    INVENTORY_NOT_TENDED = "inventory file at rest could not be tended"
+    # The agent's.
+    AGENT_SERVING = "serving secrets"
+    AGENT_STOPPED = "agent stopped"
+    CERTIFICATE_OBTAINED = "certificate obtained"
+    CERTIFICATE_RESTORED = "certificate restored from files"
+    CERTIFICATE_NOT_RESTORED = "no certificate restored from files"
+    CERTIFICATE_RETRIED = "asking the CA again"
+    CERTIFICATE_FAILED = "no certificate obtained"
+    CERTIFICATE_EXPIRED = "certificate expired, it is not served any more"
+    FILES_NOT_WRITTEN = "certificate files not written"
+    ROOTS_CHANGED = "roots changed"
+    CA_ROOTS_CHANGED = "roots of the CA connection changed"
+    CRL_TAKEN = "CRL taken"
+    CRL_REFUSED = "CRL refused, the one in use is kept"
+    CRL_REMARK = "remark on the CRL"
+    SECRETS_SENT = "secrets sent"
+    SECRETS_REFUSED = "Envoy refused secrets"
+    STREAM_REFUSED = "secret stream refused"
+    PEER_REFUSED = "process refused at the shared socket"
+    SOCKET_OPEN_TO_ALL = "every user may enter the socket's directory"
 
 
 class Outcome(StrEnum):
@@ -67,6 +96,31 @@ SERVING_CERTIFICATE_EXPIRY = "meshsigner_serving_certificate_expiry_timestamp_se
 SERVING_CERTIFICATE_RELOADS = "meshsigner_serving_certificate_reloads"
 LOG_LINES_LOST = "meshsigner_log_lines_lost"
 BUILD = "meshsigner_build"
+
+# The supervisor's.
+WORKERS_WANTED = "meshsigner_workers_wanted"
+WORKERS_SERVING = "meshsigner_workers_serving"
+WORKERS_ENDED = "meshsigner_workers_ended"
+WORKER_CALLS_IN_FLIGHT = "meshsigner_worker_calls_in_flight"
+WORKER_CPU_SECONDS = "meshsigner_worker_cpu_seconds"
+WORKER_MEMORY = "meshsigner_worker_resident_memory_bytes"
+# Which figures of a worker are shown apart as well, and how they are called then.
+BY_WORKER = {
+    CALLS_IN_FLIGHT: WORKER_CALLS_IN_FLIGHT,
+    "process_cpu_seconds": WORKER_CPU_SECONDS,
+    "process_resident_memory_bytes": WORKER_MEMORY,
+}
+
+# The agent's.
+AGENT_CERTIFICATE_EXPIRY = "meshsigner_agent_certificate_expiry_timestamp_seconds"
+AGENT_CERTIFICATES = "meshsigner_agent_certificates_obtained"
+AGENT_CERTIFICATE_FAILURES = "meshsigner_agent_certificate_failures"
+AGENT_CERTIFICATE_SECONDS = "meshsigner_agent_certificate_duration_seconds"
+AGENT_STREAMS = "meshsigner_agent_streams"
+AGENT_SECRETS_SENT = "meshsigner_agent_secrets_sent"
+AGENT_SECRETS_REFUSED = "meshsigner_agent_secrets_refused"
+AGENT_ACCEPTED_SECONDS = "meshsigner_agent_secret_accepted_duration_seconds"
+AGENT_PEERS_REFUSED = "meshsigner_agent_peers_refused"
 
 # Istio's names, so that dashboards made for istiod go on working.
 # Source: istio security/pkg/server/ca/monitoring.go; pkg/monitoring exports

@@ -64,12 +64,15 @@ def write_file(path: Path, data: bytes, *, mode: int) -> None:
     _sync_directory(path.parent)
 
 
-def swap_files(directory: Path, files: Mapping[str, tuple[bytes, int]]) -> None:
+def swap_files(
+    directory: Path, files: Mapping[str, tuple[bytes, int]], *, mode: int = _DIRECTORY_MODE
+) -> None:
     """Write or replace a set of files at once; the caller holds the lock.
 
     Args:
         directory: Where they appear, as links into the set.
         files: Data and mode of each by its name; the same names at each swap.
+        mode: Permissions of the directory that holds the set.
 
     Raises:
         OSError: They cannot be written; what was there is untouched.
@@ -77,10 +80,11 @@ def swap_files(directory: Path, files: Mapping[str, tuple[bytes, int]]) -> None:
     fresh = Path(tempfile.mkdtemp(dir=directory, prefix=_PREFIX))
     with ExitStack() as failed:
         failed.callback(shutil.rmtree, fresh, ignore_errors=True)
-        for name, (data, mode) in files.items():
-            write_file(fresh / name, data, mode=mode)
+        for name, (data, file_mode) in files.items():
+            write_file(fresh / name, data, mode=file_mode)
             if not (directory / name).is_symlink():
                 _point(directory / name, f"{_LINK}/{name}")
+        fresh.chmod(mode)
         _point(directory / _LINK, fresh.name)  # from here on the new set is there, whole
         failed.pop_all()
     _sync_directory(directory)
