@@ -64,6 +64,8 @@ def _mutants(path: Path) -> Iterator[dict[str, object]]:
             for start, _ in operator.mutation_positions(node)
         ]
         for occurrence, (node, (row, _)) in enumerate(places):
+            if node.parent is not None and node.parent.type in {"parameters", "param"}:
+                continue  # the `*` that makes arguments keyword-only is no multiplication
             try:
                 mutated = mutate_code(source, operator, occurrence)
             except AttributeError:
