@@ -57,8 +57,8 @@ $(SERVERS_STAMP): requirements/servers.lock
 	$(SERVERS)/bin/python -m pip install --quiet --require-hashes -r requirements/servers.lock
 	@touch $@
 
-conformance-build: $(STAMP) ## Build Istio's client code for the conformance tests (cached outside the tree)
-	$(BIN)/python -m tests.conformance.istio_client
+conformance-build: $(STAMP) ## Build Istio's client code and agent for the conformance tests (cached outside the tree)
+	$(BIN)/python -m tests.conformance.go_binary
 
 # What make cannot install by itself is named first, all of it at once, before anything is built.
 conformance: $(STAMP) ## Tests against foreign code: Istio's client, openssl, linters, crash and fsync proofs

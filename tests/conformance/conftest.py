@@ -23,6 +23,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=Path(sys.executable).parent / "meshsigner",
         help="the meshsigner command to test",
     )
+    parser.addoption(
+        "--soak",
+        action="store_true",
+        help="let the tests under steady traffic run for minutes instead of seconds (make soak)",
+    )
 
 
 def pytest_sessionstart() -> None:

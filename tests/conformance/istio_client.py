@@ -1,23 +1,15 @@
-"""Builds the Go program in `istio/` and runs its cases; what a case demands is decided there.
+"""Runs the cases of the Go program in `istio/`; what a case demands is decided there."""
 
-The binary is kept outside the tree, under a name that says from what it was built, so that it is
-built once and shared by clones. Go's own build and module caches stay where Go puts them.
-"""
-
-import fcntl
-import hashlib
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-SOURCES = Path(__file__).resolve().parent / "istio"
-# No cgo, so that a C compiler is no prerequisite and the binary is the same with and without one.
-BUILD_ENVIRONMENT = {"CGO_ENABLED": "0"}
+from tests.conformance.go_binary import ISTIO_CLIENT
+
 RUN_TIMEOUT_S = 300.0
 
 
@@ -64,65 +56,6 @@ class CaseReport:
         )
 
 
-def _cache_root() -> Path:
-    """Return where built binaries are kept."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "meshsigner"
-
-
-def _fingerprint() -> str:
-    """Name what the binary is made of: sources, locked modules, and the Go that builds them."""
-    version = subprocess.run(
-        ["go", "env", "GOVERSION", "GOOS", "GOARCH"],
-        cwd=SOURCES,
-        check=True,
-        capture_output=True,
-    )
-    digest = hashlib.sha256(version.stdout)
-    for source in sorted([*SOURCES.glob("*.go"), SOURCES / "go.mod", SOURCES / "go.sum"]):
-        digest.update(f"{source.name}\0".encode() + source.read_bytes() + b"\0")
-    return digest.hexdigest()[:20]
-
-
-def binary_path() -> Path:
-    """Return where the binary of these very sources is, built or not.
-
-    Raises:
-        FileNotFoundError: No `go` on PATH.
-        subprocess.CalledProcessError: Go does not run.
-    """
-    return _cache_root() / _fingerprint() / "istio-client"
-
-
-def is_built() -> bool:
-    """Tell whether the binary of these very sources is there."""
-    try:
-        return binary_path().is_file()
-    except (FileNotFoundError, subprocess.CalledProcessError):
-        return False
-
-
-def build() -> Path:
-    """Build the program unless it is there, and return its path.
-
-    A second build of the same sources waits for the first: CI starts one in the background.
-    """
-    binary = binary_path()
-    binary.parent.mkdir(parents=True, exist_ok=True)
-    with (binary.parent / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not binary.is_file():
-            unfinished = binary.with_suffix(".new")
-            subprocess.run(
-                ["nice", "-n", "5", "go", "build", "-p", "2", "-trimpath", "-o", unfinished, "."],
-                cwd=SOURCES,
-                env=os.environ | BUILD_ENVIRONMENT,
-                check=True,
-            )
-            unfinished.replace(binary)
-    return binary
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IstioClient:
     """The program with the server and the tokens it is to use.
@@ -141,7 +74,7 @@ class IstioClient:
         """Return the command line for these cases; no case means the program's own choice."""
         tokens = [f"-token={role}={path}" for role, path in self.tokens.items()]
         named = [f"-case={name}" for name in cases]
-        base = [str(binary_path()), f"-server={self.server}", f"-root={self.root}"]
+        base = [str(ISTIO_CLIENT.path), f"-server={self.server}", f"-root={self.root}"]
         return [*base, *tokens, *named, *options]
 
     def run(
@@ -170,7 +103,3 @@ class IstioClient:
         if not reports or done.returncode != int(failed):
             raise RuntimeError(f"exit status {done.returncode}\n{done.stdout}\n{done.stderr}")
         return reports
-
-
-if __name__ == "__main__":
-    sys.stdout.write(f"{build()}\n")

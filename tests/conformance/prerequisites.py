@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.conformance import istio_client
+from tests.conformance.go_binary import ISTIO_CLIENT, PILOT_AGENT
 
 PROJECT = Path(__file__).resolve().parents[2]
 SERVERS_BIN = PROJECT / ".servers" / "bin"
@@ -109,10 +109,22 @@ PREREQUISITES = (
         is_there=_has_file(SERVERS_BIN / "hadolint"),
     ),
     Prerequisite(
+        name="Envoy in .servers",
+        install="make servers",
+        made_by_make=True,
+        is_there=_has_file(SERVERS_BIN / "envoy"),
+    ),
+    Prerequisite(
         name="Istio's client, built",
         install="make conformance-build",
         made_by_make=True,
-        is_there=istio_client.is_built,
+        is_there=ISTIO_CLIENT.is_built,
+    ),
+    Prerequisite(
+        name="Istio's agent (pilot-agent), built",
+        install="make conformance-build",
+        made_by_make=True,
+        is_there=PILOT_AGENT.is_built,
     ),
 )
 

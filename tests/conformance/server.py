@@ -11,8 +11,8 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 READY_TIMEOUT_S = 60.0
@@ -29,10 +29,14 @@ class Installation:
     Args:
         command: Path of the `meshsigner` command.
         state_dir: Where `dev run` keeps CA, token issuer and inventory.
+        options: Further options of `dev run`.
+        environment: Settings that its defaults do not have, as environment variables.
     """
 
     command: Path
     state_dir: Path
+    options: Sequence[str] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def root(self) -> Path:
@@ -137,9 +141,11 @@ def start(
     installation.state_dir.mkdir(parents=True, exist_ok=True)
     log = installation.state_dir.with_suffix(".log")
     where = ("--state-dir", str(installation.state_dir), "--listen", server_address)
+    what = (*where, "--admin", admin, *installation.options)
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [*under, str(installation.command), "dev", "run", *where, "--admin", admin],
+            [*under, str(installation.command), "dev", "run", *what],
+            env=os.environ | dict(installation.environment),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -4,14 +4,18 @@ import os
 import subprocess
 from pathlib import Path
 
-from tests.conformance.istio_client import BUILD_ENVIRONMENT, SOURCES
+from tests.conformance.go_binary import BUILD_ENVIRONMENT, ISTIO_CLIENT
 
 
 def test_go_sources_are_formatted() -> None:
     """`gofmt` would change nothing."""
-    root = subprocess.check_output(["go", "env", "GOROOT"], cwd=SOURCES, text=True).strip()
+    root = subprocess.check_output(
+        ["go", "env", "GOROOT"], cwd=ISTIO_CLIENT.module, text=True
+    ).strip()
     gofmt = Path(root) / "bin" / "gofmt"  # the one of the Go that builds, on PATH or not
-    done = subprocess.run([gofmt, "-l", SOURCES], check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [gofmt, "-l", ISTIO_CLIENT.module], check=True, capture_output=True, text=True
+    )
     assert done.stdout == ""
 
 
@@ -20,7 +24,7 @@ def test_go_vet_finds_nothing() -> None:
     environment = os.environ | BUILD_ENVIRONMENT
     done = subprocess.run(
         ["go", "vet", "-trimpath", "."],  # as it was built, so that nothing is compiled again
-        cwd=SOURCES,
+        cwd=ISTIO_CLIENT.module,
         env=environment,
         check=False,
         capture_output=True,
