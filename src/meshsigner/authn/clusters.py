@@ -47,7 +47,7 @@ class ClusterMember(Authenticator, Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
     """A cluster whose callers are served.
 
@@ -178,8 +178,9 @@ def _problems(clusters: Sequence[Cluster]) -> list[str]:
 
 
 def _name_problems(clusters: Sequence[Cluster]) -> list[str]:
-    names = Counter(name for c in clusters for name in (c.cluster_id, *c.aliases))
-    problems = [f"cluster id {name!r} is there {n} times" for name, n in names.items() if n > 1]
+    names = [name for cluster in clusters for name in (cluster.cluster_id, *cluster.aliases)]
+    twice = Counter(names) - Counter(set(names))
+    problems = [f"clusters: the id {name!r} is there more than once" for name in twice]
     if not names or "" in names:
         problems.append("clusters: at least one, each id and alias not empty")
     return problems

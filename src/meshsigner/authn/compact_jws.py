@@ -84,7 +84,8 @@ def _decode(segment: bytes) -> bytes:
     rest = len(segment) % 4
     if rest and segment[-1] not in _LAST_LETTERS.get(rest, b""):
         raise Unauthenticated("not canonical base64url")
-    return binascii.a2b_base64(segment.translate(_TO_STANDARD) + b"=" * (-rest % 4))
+    # more padding than needed is ignored
+    return binascii.a2b_base64(segment.translate(_TO_STANDARD) + b"==")
 
 
 def _object(segment: bytes, name: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from meshsigner.kube import BearerToken, TlsFiles, read_at_most
 MAX_DOCUMENT_BYTES = 256 * 1024
 
 _OK = 200
+_DEFAULT_PORTS = {"https": 443, "http": 80}
 
 
 def check_url(url: str) -> str:
@@ -60,8 +61,7 @@ def is_same_origin(one: str, other: str) -> bool:
 
 
 def _origin(parts: SplitResult) -> tuple[str, str | None, int | None]:
-    default = 443 if parts.scheme == "https" else 80
-    return parts.scheme, parts.hostname, parts.port or default
+    return parts.scheme, parts.hostname, parts.port or _DEFAULT_PORTS[parts.scheme]
 
 
 class Documents:

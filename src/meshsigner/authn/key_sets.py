@@ -23,9 +23,9 @@ class InvalidKeySet(ValueError):
     """A JWK set as a whole cannot be taken."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KeySet:
-    """The keys of one issuer; made anew when they change, so it is compared by object.
+    """The keys of one issuer; whoever derives something from them compares the object.
 
     Attributes:
         keys: By key id.
@@ -103,8 +103,8 @@ def _entries(data: bytes) -> list[Mapping[str, Any]]:
 
 def _refuse_twins(entries: list[Mapping[str, Any]]) -> None:
     # Which of two keys an id names would depend on their order in the document.
-    counts = Counter(e["kid"] for e in entries if isinstance(e.get("kid"), str))
-    twins = [_name(key_id) for key_id, count in counts.items() if count > 1]
+    key_ids = [e["kid"] for e in entries if isinstance(e.get("kid"), str)]
+    twins = [_name(key_id) for key_id in Counter(key_ids) - Counter(set(key_ids))]
     if twins:
         raise InvalidKeySet(f"a key id is there more than once: {', '.join(twins)}")
 

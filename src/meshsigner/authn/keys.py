@@ -41,7 +41,7 @@ class UnusableKey(ValueError):
     """A JWK cannot verify tokens; the text says why and quotes no key material."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyingKey:
     """A public key that may verify tokens.
 

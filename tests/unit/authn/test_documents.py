@@ -59,6 +59,28 @@ async def test_a_document_of_the_largest_size_is_read(server: HttpServer, ca_fil
     assert len(await read(f"{server.url}/document", ca_file)) == MAX_DOCUMENT_BYTES
 
 
+async def test_no_proxy_of_the_environment_is_asked(
+    server: HttpServer, ca_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where keys come from is configured here and nowhere else."""
+    for name in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"]:
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    assert await read(f"{server.url}/document", ca_file) == DOCUMENT
+
+
+async def test_connections_are_closed(server: HttpServer, ca_file: Path) -> None:
+    """Also twice, and before anything was read."""
+    documents = Documents(ca_file, None)
+    await documents.aclose()
+    await documents.read(f"{server.url}/document", with_token=False)
+    session = documents._session
+    assert session is not None
+    assert not session.auto_decompress
+    await documents.aclose()
+    await documents.aclose()
+    assert session.closed
+
+
 async def test_a_token_is_read_again_after_a_refusal(
     server: HttpServer, ca_file: Path, tmp_path: Path
 ) -> None:
@@ -90,6 +112,7 @@ async def test_a_token_is_read_again_after_a_refusal(
         (body(DOCUMENT, 401), "status 401, expected 200"),
         (body(DOCUMENT, 500), "status 500, expected 200"),
         (body(DOCUMENT, 206), "status 206, expected 200"),
+        (body(b"", 101), "status 101, expected 200"),
         (body(b" " * (MAX_DOCUMENT_BYTES + 1)), "longer than 262144 bytes"),
         (body(DOCUMENT, 200, {"Content-Encoding": "gzip"}), "a compressed answer"),
     ],
@@ -140,6 +163,8 @@ async def test_plain_http_works_on_loopback_for_development() -> None:
         ("http://127.0.0.1.example/jwks", "https is needed"),
         ("http://localhost.example/jwks", "https is needed"),
         ("ftp://127.0.0.1/jwks", "https is needed"),
+        ("ldap://127.0.0.1/jwks", "https is needed"),
+        ("wss://keys.example/jwks", "https is needed"),
         ("file:///etc/passwd", "no host"),
         ("https:///jwks", "no host"),
         ("jwks.json", "no host"),
@@ -154,6 +179,7 @@ def test_urls_over_which_anybody_could_hand_us_keys_are_refused(url: str, proble
     with pytest.raises(ConfigurationError, match=problem) as caught:
         check_url(url)
     assert "hunter2" not in str(caught.value)
+    assert url.rpartition("@")[2] in str(caught.value)
     assert problem in str(url_problem(url))
 
 

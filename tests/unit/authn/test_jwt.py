@@ -216,6 +216,11 @@ def test_an_issuer_must_be_named(source: FakeKeySource, clock: FakeClock) -> Non
         make_jwt(source, clock, rules=TokenRules(audiences=(AUDIENCE,)))
 
 
+def test_ten_thousand_tokens_are_remembered(authenticator: JwtAuthenticator) -> None:
+    """As the constructor's default says."""
+    assert authenticator._verdicts._capacity == 10_000
+
+
 def test_health_is_that_of_the_keys(authenticator: JwtAuthenticator) -> None:
     """One part, named after cluster and method."""
     [health] = authenticator.health()

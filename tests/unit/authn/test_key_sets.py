@@ -45,6 +45,18 @@ def test_what_cannot_verify_is_left_out_and_named() -> None:
     )
 
 
+def test_bounds_are_kept_to_the_letter() -> None:
+    """256 KiB and 100 entries are taken, what is larger is not; long ids are cut."""
+    data = jwks(jwk(rsa_key(), "a"), *[{}] * 99)
+    assert len(parse_key_set(data).ignored) == 99
+    padded = data + b" " * (262_144 - len(data))
+    assert list(parse_key_set(padded).keys) == ["a"]
+    with pytest.raises(InvalidKeySet, match="longer than 256 KiB"):
+        parse_key_set(padded + b" ")
+    cut = parse_key_set(jwks(jwk(rsa_key(), "a"), {"kid": "k" * 1000})).ignored[0]
+    assert cut == f"key '{'k' * 79}: kty is neither RSA nor EC"
+
+
 @pytest.mark.parametrize(
     ("data", "cause"),
     [

@@ -222,6 +222,14 @@ async def test_names_that_kubernetes_could_not_have_given_are_refused(
         authenticator.identify(show(token), clock.now)
 
 
+def test_bounds_have_their_defaults(reviewer: FakeReviewer, clock: FakeClock) -> None:
+    """As the constructor says: 32 in flight, 1,000 behind them, 10,000 remembered, 5 s, 10 s."""
+    made = make(reviewer, clock)
+    assert (made._slots._value, made._max_waiting) == (32, 1_000)
+    assert made._verdicts._capacity == 10_000
+    assert (made._timeout_s, made._believed_for_s) == (5.0, 10.0)
+
+
 async def test_reviews_in_flight_are_bounded(reviewer: FakeReviewer, clock: FakeClock) -> None:
     """So many at once, so many behind them, and the rest is overload."""
     authenticator = make(reviewer, clock, max_in_flight=2, max_waiting=3)
