@@ -44,6 +44,7 @@ from meshsigner.observe.names import Event
 
 SERVICE = "envoy.service.secret.v3.SecretDiscoveryService"
 FETCH_WAIT_S = 30.0  # who sets no deadline waits no longer
+_WAITING_PART = 0.8  # of a caller's deadline; the rest is for the answer
 LOGGED_CHARACTERS = 500  # of Envoy's words
 
 
@@ -144,7 +145,7 @@ class SdsService:
         except ProtocolError as error:
             await self._refuse(context, error)
         try:
-            async with asyncio.timeout(min(context.time_remaining() or FETCH_WAIT_S, FETCH_WAIT_S)):
+            async with asyncio.timeout(_patience(context.time_remaining())):
                 await self._exist(names)
         except TimeoutError:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "there is no certificate yet")
@@ -165,6 +166,11 @@ class SdsService:
     async def _refuse(self, context: "aio.ServicerContext[Any, Any]", error: ProtocolError) -> None:
         get_logger().warning(Event.STREAM_REFUSED, workload=self.workload, cause=str(error))
         await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+
+
+def _patience(left_s: float | None) -> float:
+    """Say how long a fetch may wait, so that its caller still hears the answer, seconds."""
+    return FETCH_WAIT_S if left_s is None else min(left_s * _WAITING_PART, FETCH_WAIT_S)
 
 
 class _Stream(Generic[RequestT, ResponseT]):
