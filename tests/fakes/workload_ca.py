@@ -105,6 +105,7 @@ class CaServer:
         ca: The CA.
         calls: Metadata of every call, in order.
         messages: The requests themselves.
+        peers: Address of every caller: a new one is a new connection.
         statuses: Taken one a call while there are any: the call ends with it.
         port: Where it listens.
     """
@@ -114,6 +115,7 @@ class CaServer:
         self.calls: list[dict[str, str]] = []
         self.messages: list[IstioCertificateRequest] = []
         self.statuses: list[tuple[grpc.StatusCode, str]] = []
+        self.peers: list[str] = []
         self.port = 0
         self._server: aio.Server | None = None
 
@@ -142,6 +144,7 @@ class CaServer:
         context: "aio.ServicerContext[IstioCertificateRequest, IstioCertificateResponse]",
     ) -> IstioCertificateResponse:
         self.messages.append(message)
+        self.peers.append(context.peer())
         self.calls.append(
             {str(key): str(value) for key, value in context.invocation_metadata() or ()}
         )
