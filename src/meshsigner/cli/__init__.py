@@ -10,7 +10,19 @@ import sys
 
 import typer
 
-from meshsigner.cli import agent, check_config, dev, inventory, request, serve, version
+# gRPC's own lines are no JSON, and come for each failed handshake. It reads this when it is
+# imported, which the commands do.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+from meshsigner.cli import (  # noqa: E402
+    agent,
+    check_config,
+    dev,
+    inventory,
+    request,
+    serve,
+    version,
+)
 
 app = typer.Typer(
     name="meshsigner",
@@ -33,6 +45,4 @@ app.command("version", help=version.HELP)(version.version)
 
 def main() -> None:
     """Run the command line."""
-    # gRPC's own lines are no JSON, and come for each stranger's failed handshake.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     sys.exit(app())
