@@ -14,7 +14,7 @@ import typer
 # imported, which the commands do.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
-from meshsigner.cli import (  # noqa: E402
+from meshsigner.cli import (
     agent,
     check_config,
     dev,
