@@ -177,7 +177,7 @@ async def test_removed_names_are_not_answered_and_not_pushed(served: Served) -> 
     sds, client = served
     stream, nonce = await _subscribed(client, "default", "ROOTCA")
     await stream.send(sotw_request("ROOTCA", nonce=nonce))
-    await stream.silent()
+    await until(lambda: sds.service.subscribers()["default"] == 0)
     sds.store.take(make_svid(leaf="next"))
     await stream.silent()
 
@@ -187,9 +187,9 @@ async def test_statement_65_unsubscription_is_not_answered(served: Served) -> No
     sds, client = served
     stream, nonce = await _subscribed(client, "default")
     await stream.send(sotw_request(nonce=nonce))
+    await until(lambda: sds.service.subscribers()["default"] == 0)
     sds.store.take(make_svid(leaf="next"))
     await stream.silent()
-    assert sds.service.subscribers()["default"] == 0
     await stream.send(sotw_request("default", nonce=nonce))
     assert set((await stream.told()).secrets) == {"default"}
 
@@ -298,6 +298,7 @@ async def test_statement_65_delta_answers_subscriptions_alone(served: Served) ->
     await stream.send(delta_request(subscribe=("ROOTCA",)))
     assert set((await stream.told()).secrets) == {"ROOTCA"}
     await stream.send(delta_request(unsubscribe=("default",)))
+    await until(lambda: sds.service.subscribers()["default"] == 0)
     sds.store.take(make_svid(leaf="next"))
     await stream.silent()
 
