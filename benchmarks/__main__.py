@@ -72,6 +72,8 @@ def _show(measured: one_core.Results, data: dict[str, Any], file: Path, *, as_js
     console.print(one_core_report.cost_table(measured))
     for fault in one_core_report.faults(measured):
         console.print(f"[red]{fault}[/red]")
+    load = data["machine"]["load_average"][0]
+    console.print(f"load average {load:.1f}: above 2, others share the cores and every figure grows")
     console.print(f"everything measured: {file}")
 
 
