@@ -73,7 +73,7 @@ def _show(measured: one_core.Results, data: dict[str, Any], file: Path, *, as_js
     for fault in one_core_report.faults(measured):
         console.print(f"[red]{fault}[/red]")
     load = data["machine"]["load_average"][0]
-    console.print(f"load average {load:.1f}: above 2, others share the cores and every figure grows")
+    console.print(f"load average {load:.1f}: above 2, others share the cores and figures grow")
     console.print(f"everything measured: {file}")
 
 
