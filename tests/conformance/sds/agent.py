@@ -76,14 +76,22 @@ class RunningAgent:
     Attributes:
         plan: What it was started with.
         process: The process.
+        begins: Where its own lines begin in the log, bytes.
     """
 
     plan: AgentPlan
     process: "subprocess.Popen[bytes]"
+    begins: int
 
     def lines(self, event: str | None = None) -> list[Line]:
-        """Return what it has logged so far, all of it or one event."""
-        found = [json.loads(line) for line in self.plan.log.read_text().splitlines() if line]
+        """Return what it has logged so far, all of it or one event.
+
+        Raises:
+            json.JSONDecodeError: A line is no JSON: something has written past the log.
+        """
+        text = self.plan.log.read_bytes()[self.begins :].decode()
+        whole, _, _ = text.rpartition("\n")  # a last line may be half there
+        found = [json.loads(line) for line in whole.splitlines()]
         return [line for line in found if event is None or line.get("event") == event]
 
     def wait_for(self, event: str, count: int = 1, timeout_s: float = READY_TIMEOUT_S) -> Line:
@@ -149,16 +157,16 @@ class RunningAgent:
 def start(plan: AgentPlan) -> RunningAgent:
     """Start an agent and wait until its sockets are there; certificates may not be."""
     plan.write()
-    before = plan.log.read_text().count("serving secrets") if plan.log.exists() else 0
     with plan.log.open("ab") as output:
+        begins = output.tell()
         process = subprocess.Popen(
             [plan.command, "agent", "run", "--config", plan.config],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
         )
-    agent = RunningAgent(plan=plan, process=process)
-    agent.wait_for("serving secrets", before + 1)
+    agent = RunningAgent(plan=plan, process=process, begins=begins)
+    agent.wait_for("serving secrets")
     return agent
 
 

@@ -160,6 +160,7 @@ def server_listener(address: str, sds: Sds, clients: Sequence[str]) -> Json:
     said = {
         "x-client": "%DOWNSTREAM_PEER_URI_SAN%",
         "x-client-serial": "%DOWNSTREAM_PEER_SERIAL%",
+        "x-client-issuer": "%DOWNSTREAM_PEER_ISSUER%",
         "x-server": "%DOWNSTREAM_LOCAL_URI_SAN%",
         "x-connection": "%CONNECTION_ID%",
     }

@@ -11,12 +11,9 @@ import pytest
 from tests.conformance.sds.mesh import Mesh
 from tests.conformance.server import Installation, running
 
+# The shortest lifetime that is granted is ten times the backdate.
 LIFETIME_S = 20
-# The shortest lifetime is ten times the backdate.
-SHORT_LIVES = {
-    "MESHSIGNER_POLICY__BACKDATE": "2s",
-    "MESHSIGNER_POLICY__DEFAULT_LIFETIME": f"{LIFETIME_S}s",
-}
+SHORT_LIVES = {"MESHSIGNER_POLICY__BACKDATE": "2s"}
 
 
 @contextmanager
@@ -62,6 +59,6 @@ def mesh(command: Path) -> Iterator[Mesh]:
 
 @pytest.fixture(scope="module")
 def short_lived(command: Path) -> Iterator[Mesh]:
-    """Run a CA whose certificates live for 20 s."""
+    """Run a CA that grants certificates of 20 s."""
     with running_mesh(command, SHORT_LIVES) as made:
         yield made
