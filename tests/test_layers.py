@@ -58,6 +58,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"policy", "profile", "ports", "batch", "orders", "parking", "recorder", "issuance"}
     | {"observe", "kube", "trust", "authn", "signing", "inventory", "rpc", "admin", "config"}
     | {"__init__", "verify"},
+    "workers": WORDS | {"app", "admin", "config", "inventory", "observe", "rpc", "__init__"},
     "cli": ANYTHING,
     "__main__": {"cli"},
     "__init__": set(),

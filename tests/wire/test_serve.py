@@ -60,10 +60,12 @@ def _lifetime_s(server: Running) -> float:
 def test_hangup_takes_the_policy_anew(server: Running) -> None:
     """After SIGHUP the new rules hold, and what needs a restart is named."""
     assert _lifetime_s(server) == 24 * 3600 + 120
-    changed = CONFIG + "policy: {maximum_lifetime: 1h, default_lifetime: 1h}\nlimits: {parked: 7}\n"
-    (server.directory / "meshsigner.yaml").write_text(changed)
+    changed = CONFIG.replace('admin: {address: "127.0.0.1:0"}', "admin: {address: localhost:0}")
+    lifetimes = "policy: {maximum_lifetime: 1h, default_lifetime: 1h}\n"
+    (server.directory / "meshsigner.yaml").write_text(changed + lifetimes)
     server.process.send_signal(signal.SIGHUP)
-    server.wait_for(r'"need_restart":\["limits"\],"event":"settings reloaded"')
+    server.wait_for(r'"need_restart":\["admin"\],"event":"settings reloaded"')
+    server.wait_for(r'"event":"settings reloaded"[^\n]*"worker":0')
     assert _lifetime_s(server) == 3600 + 120
 
 
@@ -106,7 +108,7 @@ def test_all_that_keeps_it_from_starting_is_told_at_once(folder: Path) -> None:
     (folder / "meshsigner.yaml").write_text(broken)
     done = command("serve", "--config", "meshsigner.yaml", cwd=folder)
     assert done.returncode == Exit.INPUT
-    for words in ("no-ca: ", "cluster Kubernetes, token_review: ", "no/inventory.db"):
+    for words in ("no-ca: ", "cluster Kubernetes, token_review: ", "no/inventory-0.db"):
         assert words in done.stderr
 
 

@@ -1,10 +1,7 @@
 """One server process, from its settings: assembly, start, reload, end.
 
 `parts` turns settings into values and adapters, `server` puts them together
-and starts them, `process` runs that in an event loop under signals.
+and starts them, `process` runs that in an event loop under signals; `workers`
+runs several of them. Nothing is imported here: a supervisor uses small parts of
+this package and must never load gRPC.
 """
-
-from meshsigner.app.process import run
-from meshsigner.app.server import Server
-
-__all__ = ["Server", "run"]

@@ -9,7 +9,7 @@ unless a supervisor has it.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
@@ -73,29 +73,43 @@ class Server:
         self._lines = LineWriter(self._configure_logs(config), lost=self.metrics.lines_lost)
         self._closing = AsyncExitStack()
         self._successors: Sequence[int] = ()
+        self._left: Callable[[], None] = lambda: None
+        self._turn: Callable[[], Awaitable[None]] | None = None
         self.address = ""
         self.admin_address = ""
 
-    async def start(self) -> None:
+    async def start(self, turn: Callable[[], Awaitable[None]] | None = None) -> None:
         """Start everything.
+
+        Args:
+            turn: Awaited when all but the port is ready, so that several servers
+                join one port one after the other.
 
         Raises:
             ConfigurationError: It cannot; holds every problem that could be
                 found. Nothing is left running.
         """
+        self._turn = turn
         async with AsyncExitStack() as closing:
             await self._start(closing)
             self._closing = closing.pop_all()
         self._tell_ready()
 
-    async def stop(self, successors: Sequence[int] = ()) -> None:
+    async def stop(
+        self, successors: Sequence[int] = (), left: Callable[[], None] = lambda: None
+    ) -> None:
         """Drain, then end everything, in the reverse order of the start.
 
         Args:
             successors: Workers that get the port's connections, by their order there.
+            left: Called once no new connection can come.
         """
-        self._successors = successors
+        self._successors, self._left = successors, left
         await self._closing.aclose()
+
+    def steer_freely(self) -> None:
+        """Let the kernel spread connections over all workers: nobody is ending any more."""
+        self._rpc.steer_freely()
 
     def health(self) -> Sequence[Health]:
         """Return the health of every part."""
@@ -130,7 +144,7 @@ class Server:
         where = {"listen": self.address, "admin": self.admin_address}
         if missing:
             get_logger().warning(Event.NOT_READY, **where, missing=missing)
-        else:
+        elif self._place is None:  # else the supervisor says it, of all
             get_logger().info(Event.READY, **where)
 
     async def _start(self, closing: AsyncExitStack) -> None:
@@ -176,6 +190,8 @@ class Server:
             limits=wire_limits_of(config.limits),
             shares_port=self._place is not None,
         )
+        if self._turn is not None:
+            await self._turn()
         try:
             await self._rpc.start()
         except ConfigurationError as error:
@@ -202,6 +218,7 @@ class Server:
             grace_s=limits.drain.total_seconds(),
             notice_s=0.0 if self._successors else limits.drain_notice.total_seconds(),
             successors=self._successors,
+            left=self._left,
         )
 
     def _issuer_of(self, config: Config) -> IssuerDirectory:

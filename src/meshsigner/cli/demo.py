@@ -8,7 +8,7 @@ from meshsigner.agent.answer import WrongAnswer
 from meshsigner.agent.ca_client import CallFailed
 from meshsigner.agent.ca_client import Server as Target
 from meshsigner.agent.keys import KeyType
-from meshsigner.app import Server
+from meshsigner.app.life import Lives
 from meshsigner.cli.answer import describe_answer, serial_of
 from meshsigner.cli.client import Issued, Wish, obtain
 from meshsigner.cli.dev_state import CLUSTER_ID, TRUST_DOMAIN, DevState
@@ -35,7 +35,7 @@ class Demo:
         self._tokens = tokens
         self._sends_csr = sends_csr
 
-    async def show(self, server: Server) -> None:
+    async def show(self, server: Lives) -> None:
         """Show it.
 
         Args:
@@ -52,7 +52,7 @@ class Demo:
             say_fields([*describe_answer(issued.chain, issued.call_s), record])
         self._show_commands(server, serial_of(issued.chain) if self._sends_csr else "")
 
-    async def _obtain(self, server: Server) -> Issued:
+    async def _obtain(self, server: Lives) -> Issued:
         """Ask as a sidecar does."""
         wish = TokenWish(
             namespace=_NAMESPACE,
@@ -80,7 +80,7 @@ class Demo:
         except WrongAnswer as wrong:
             fail(Exit.WRONG_ANSWER, f"the server's answer is wrong: {wrong}")
 
-    def _show_commands(self, server: Server, serial: str) -> None:
+    def _show_commands(self, server: Lives, serial: str) -> None:
         state = self._state
         directory = f" --state-dir {state.directory}" if str(state.directory) != ".state" else ""
         which = f"show {serial}" if serial else "list"

@@ -67,6 +67,14 @@ CaDirOption = Annotated[
         help="Directory with a CA in Istio's cacerts layout.", show_default="a self-made one"
     ),
 ]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Worker processes under a supervisor.",
+        show_default="one process, no supervisor",
+    ),
+]
 DemoOption = Annotated[
     bool, typer.Option("--demo", help="Send it a sidecar's CSR, and show what comes back.")
 ]
@@ -106,12 +114,14 @@ def run(
     listen: ListenOption = _LISTEN,
     admin: AdminOption = _ADMIN,
     ca_dir: CaDirOption = None,
+    workers: WorkersOption = None,
     demo: DemoOption = False,
 ) -> None:
     """Prepare the state directory, then serve from it."""
     # The server's libraries are only loaded where a server is started.
-    from meshsigner.app import run as run_server  # noqa: PLC0415
+    from meshsigner.app.process import run as run_server  # noqa: PLC0415
     from meshsigner.cli.demo import Demo  # noqa: PLC0415
+    from meshsigner.workers.process import supervise  # noqa: PLC0415
 
     state = DevState(state_dir, ca_dir)
     try:
@@ -120,7 +130,11 @@ def run(
             f"Development server: its token issuer ({state.token_issuer_key}) makes anybody any "
             "workload. Never use it, or this state, for a mesh."
         )
-        run_server(state.config(listen, admin), ready=Demo(state, tokens, sends_csr=demo).show)
+        show = Demo(state, tokens, sends_csr=demo).show
+        if workers is None:
+            run_server(state.config(listen, admin), ready=show)
+        else:
+            supervise(state.config(listen, admin, workers), ready=show)
     except ConfigurationError as error:
         fail(Exit.INPUT, "the server cannot start", *error.problems)
 

@@ -71,17 +71,19 @@ class DevState:
             SelfMadeCa(directory=self.ca_dir, trust_domain=TrustDomain(TRUST_DOMAIN)).ensure(now)
         return load_directory(self.ca_dir, generation=1, now=now)
 
-    def config(self, listen: Address, admin: Address) -> Config:
+    def config(self, listen: Address, admin: Address, workers: int = 1) -> Config:
         """Write the configuration of the server that uses this state.
 
         Args:
             listen: Where workloads ask.
             admin: Where probes ask.
+            workers: How many, under a supervisor; a server that is one process has none.
 
         Raises:
             ConfigurationError: The environment says something that cannot be.
         """
-        return build_config(self._values(listen, admin), name="development defaults")
+        values = {**self._values(listen, admin), "workers": workers}
+        return build_config(values, name="development defaults")
 
     def _values(self, listen: Address, admin: Address) -> Mapping[str, Any]:
         tokens = {"type": "jwks", "issuer": ISSUER, "jwks_file": self.jwks, "algorithms": ["RS256"]}

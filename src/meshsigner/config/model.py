@@ -12,6 +12,7 @@ from pydantic_settings import (
 )
 
 from meshsigner.config.clusters import Clusters
+from meshsigner.config.cpus import available_cpus
 from meshsigner.config.fields import TrustDomainName
 from meshsigner.config.sections import (
     Admin,
@@ -27,6 +28,7 @@ from meshsigner.config.sections import (
 ENVIRONMENT_PREFIX = "MESHSIGNER_"
 AGENT_PREFIX = "MESHSIGNER_AGENT_"  # of another configuration, not of a section
 LEVEL_SEPARATOR = "__"
+MAX_WORKERS = 256
 
 
 class _Environment(EnvSettingsSource):
@@ -82,6 +84,14 @@ class Config(Settings):
         description="The CA that signs: `directory` or `self_made`.",
     )
     listen: Listen = Field(description="The port where workloads ask for certificates.")
+    workers: int = Field(
+        default_factory=available_cpus,
+        ge=1,
+        le=MAX_WORKERS,
+        description="Worker processes of `meshsigner serve`, all on that port, each with a file of "
+        "its own in the inventory. The bounds in `limits` hold for each of them. Default: one a "
+        "CPU that the process may use, by its CPU set and its control group's quota.",
+    )
     inventory: InventorySqlite = Field(
         default=InventorySqlite(),
         description="Where issued certificates are written down.",

@@ -43,6 +43,7 @@ class Event(StrEnum):
     INVENTORY_NOT_TENDED = "inventory file at rest could not be tended"
     # The agent's.
     AGENT_SERVING = "serving secrets"
+    AGENT_PROBES = "serving probes and figures"
     AGENT_STOPPED = "agent stopped"
     CERTIFICATE_OBTAINED = "certificate obtained"
     CERTIFICATE_RESTORED = "certificate restored from files"
@@ -69,6 +70,15 @@ class Outcome(StrEnum):
     OK = "ok"
     INTERNAL = "internal"
     CANCELLED = "cancelled"
+
+
+class WorkerEnd(StrEnum):
+    """How a worker ended."""
+
+    CRASHED = "crashed"
+    NOT_STARTED = "not_started"
+    HUNG = "hung"
+    REPLACED = "replaced"
 
 
 class Shed(StrEnum):

@@ -5,7 +5,7 @@ UNIMPLEMENTED. What a call means is decided in `certificate_service`.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import grpc
@@ -124,8 +124,17 @@ class RpcServer:
             )
             raise ConfigurationError(msg) from error
 
+    def steer_freely(self) -> None:
+        """Let the kernel spread connections over all workers on this port."""
+        own_sockets.steer_freely(self.port)
+
     async def drain(
-        self, *, grace_s: float, notice_s: float = 0.0, successors: Sequence[int] = ()
+        self,
+        *,
+        grace_s: float,
+        notice_s: float = 0.0,
+        successors: Sequence[int] = (),
+        left: Callable[[], None] = lambda: None,
     ) -> None:
         """Stop for good, letting calls in flight end.
 
@@ -139,6 +148,7 @@ class RpcServer:
                 port closes, so that a load balancer can look elsewhere first.
             successors: Workers on the same port that get the connections from
                 now on, by their order there; then this one is ready to its end.
+            left: Called once no new connection can come.
         """
         get_logger().info(Event.DRAINING, calls_in_flight=len(self.calls), grace_s=grace_s)
         if successors:
@@ -146,6 +156,8 @@ class RpcServer:
         self._readiness.drain()
         await asyncio.sleep(notice_s)
         if self._server is not None:
+            own_sockets.stop_listening(self.port)
+            left()
             await self._stop(self._server, grace_s)
         if self._watch is not None:
             self._watch.cancel()
@@ -159,7 +171,6 @@ class RpcServer:
         await asyncio.sleep(_HANDSHAKES_S)
 
     async def _stop(self, server: aio.Server, grace_s: float) -> None:
-        own_sockets.stop_listening(self.port)
         self.calls.refuse_newcomers()
         await self._end_calls(grace_s)
         await asyncio.sleep(_ON_THE_WAY_S)

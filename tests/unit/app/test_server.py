@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from meshsigner.app import Server
+from meshsigner.app.server import Server
 from meshsigner.config import Config, parse_config
 from meshsigner.errors import ConfigurationError
 
