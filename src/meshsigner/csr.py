@@ -11,7 +11,7 @@ Source: RFC 2986; RFC 7468 (PEM); docs/standards.md 13, 28 to 32.
 import binascii
 import hashlib
 import re
-from collections.abc import Sequence
+from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -48,17 +48,23 @@ _EXTENSION_REQUESTS_DER = (
     bytes.fromhex("060a2b06010401823702010e"),
 )
 
-_ECDSA = {
-    SignatureAlgorithmOID.ECDSA_WITH_SHA256: ec.ECDSA(hashes.SHA256()),
-    SignatureAlgorithmOID.ECDSA_WITH_SHA384: ec.ECDSA(hashes.SHA384()),
-    SignatureAlgorithmOID.ECDSA_WITH_SHA512: ec.ECDSA(hashes.SHA512()),
-}
-_RSA = {
-    SignatureAlgorithmOID.RSA_WITH_SHA256: hashes.SHA256(),
-    SignatureAlgorithmOID.RSA_WITH_SHA384: hashes.SHA384(),
-    SignatureAlgorithmOID.RSA_WITH_SHA512: hashes.SHA512(),
-}
 _PKCS1V15 = padding.PKCS1v15()
+_FAMILIES = {
+    KeyAlgorithm.RSA: "rsa",
+    KeyAlgorithm.P256: "ec",
+    KeyAlgorithm.P384: "ec",
+    KeyAlgorithm.ED25519: "ed25519",
+}
+# (kind of key, signature algorithm) -> what its `verify` wants to know
+_SCHEMES: dict[tuple[str, ObjectIdentifier], tuple[object, ...]] = {
+    ("rsa", SignatureAlgorithmOID.RSA_WITH_SHA256): (_PKCS1V15, hashes.SHA256()),
+    ("rsa", SignatureAlgorithmOID.RSA_WITH_SHA384): (_PKCS1V15, hashes.SHA384()),
+    ("rsa", SignatureAlgorithmOID.RSA_WITH_SHA512): (_PKCS1V15, hashes.SHA512()),
+    ("ec", SignatureAlgorithmOID.ECDSA_WITH_SHA256): (ec.ECDSA(hashes.SHA256()),),
+    ("ec", SignatureAlgorithmOID.ECDSA_WITH_SHA384): (ec.ECDSA(hashes.SHA384()),),
+    ("ec", SignatureAlgorithmOID.ECDSA_WITH_SHA512): (ec.ECDSA(hashes.SHA512()),),
+    ("ed25519", SignatureAlgorithmOID.ED25519): (),
+}
 _CURVES = {"secp256r1": KeyAlgorithm.P256, "secp384r1": KeyAlgorithm.P384}
 
 # Whatever cryptography raises on malformed input; the fuzz tests hold it to that.
@@ -89,26 +95,24 @@ def parse_csr(csr_pem: bytes) -> CertificateRequest:
     der = _decode_pem(csr_pem)
     try:
         csr = x509.load_der_x509_csr(der)
-        key = csr.public_key()
+        key, signed, signature = csr.public_key(), csr.tbs_certrequest_bytes, csr.signature
         public_key = _read_public_key(key)
-        _check_signature(csr, key)
-        extensions = _extensions(csr)
-        wants_common_name = _has_common_name(csr)
+        _check_signature(csr.signature_algorithm_oid, key, public_key, signature, signed)
+        extensions = _extensions(csr, signed)
+        wants_common_name = _has_common_name(csr, signed)
     except _MALFORMED as cause:
         raise InvalidCsr(NOT_PARSABLE) from cause
-    if public_key.spki_der not in csr.tbs_certrequest_bytes:
+    if public_key.spki_der not in signed:
         msg = "the public key is not in canonical form"
         raise InvalidCsr(msg)
-    if not der.endswith(b"\0" + csr.signature):  # unused bits in the BIT STRING
+    if not der.endswith(b"\0" + signature):  # unused bits in the BIT STRING
         msg = "the signature is not in canonical form"
         raise InvalidCsr(msg)
-    _refuse_ca(extensions)
-    names = _names(extensions)
-    uris = tuple(n.value for n in names if isinstance(n, x509.UniformResourceIdentifier))
+    uris, others = _names(extensions)
     return CertificateRequest(
         public_key=public_key,
         uri_sans=uris,
-        other_sans=len(names) - len(uris),
+        other_sans=others,
         wants_common_name=wants_common_name,
         csr_sha256=hashlib.sha256(der).digest(),
     )
@@ -155,7 +159,9 @@ def _read_public_key(key: object) -> PublicKey:
     )
 
 
-def _check_signature(csr: x509.CertificateSigningRequest, key: object) -> None:
+def _check_signature(
+    oid: ObjectIdentifier, key: Any, public_key: PublicKey, signature: bytes, signed: bytes
+) -> None:
     """Check proof of possession with the key that was already loaded.
 
     `csr.is_signature_valid` would load it again, which costs more than an RSA
@@ -165,65 +171,58 @@ def _check_signature(csr: x509.CertificateSigningRequest, key: object) -> None:
         InvalidCsr: Another's signature, or an algorithm that is weak, foreign
             to the key, or unknown.
     """
-    oid: ObjectIdentifier = csr.signature_algorithm_oid
-    signed = csr.tbs_certrequest_bytes
+    scheme = _SCHEMES.get((_FAMILIES[public_key.algorithm], oid))
+    if scheme is None:
+        msg = "the signature algorithm is not supported for this key"
+        raise InvalidCsr(msg)
     try:
-        match key:
-            case rsa.RSAPublicKey() if oid in _RSA:
-                key.verify(csr.signature, signed, _PKCS1V15, _RSA[oid])
-            case ec.EllipticCurvePublicKey() if oid in _ECDSA:
-                key.verify(csr.signature, signed, _ECDSA[oid])
-            case ed25519.Ed25519PublicKey() if oid == SignatureAlgorithmOID.ED25519:
-                key.verify(csr.signature, signed)
-            case _:
-                msg = "the signature algorithm is not supported for this key"
-                raise InvalidCsr(msg)
+        key.verify(signature, signed, *scheme)
     except InvalidSignature as cause:
         msg = "the signature does not match the public key"
         raise InvalidCsr(msg) from cause
 
 
-def _has_common_name(csr: x509.CertificateSigningRequest) -> bool:
-    if _COMMON_NAME_DER not in csr.tbs_certrequest_bytes:
+def _has_common_name(csr: x509.CertificateSigningRequest, signed: bytes) -> bool:
+    if _COMMON_NAME_DER not in signed:
         return False
     return bool(csr.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME))
 
 
-def _refuse_ca(extensions: x509.Extensions) -> None:
-    """Refuse a request to become a CA: it is a mistake or an attack, never Istio's.
-
-    Source: istio security/pkg/pki/ra/common.go preSign.
-    """
-    for extension in extensions:
-        match extension.value:
-            case x509.BasicConstraints(ca=True):
-                raise InvalidCsr(ASKS_FOR_CA)
-            case x509.KeyUsage() as usage if usage.key_cert_sign or usage.crl_sign:
-                raise InvalidCsr(ASKS_FOR_CA)
-
-
-def _extensions(csr: x509.CertificateSigningRequest) -> x509.Extensions:
+def _extensions(csr: x509.CertificateSigningRequest, signed: bytes) -> x509.Extensions:
     """Return all that is asked for.
 
     Raises:
         InvalidCsr: It stands in two places, so that two readers may see two things.
         ValueError: It cannot be read.
     """
-    content = csr.tbs_certrequest_bytes
-    if sum(content.count(kind) for kind in _EXTENSION_REQUESTS_DER) > 1:
+    if sum(map(signed.count, _EXTENSION_REQUESTS_DER)) > 1:
         msg = "extensions are requested more than once"
         raise InvalidCsr(msg)
     return csr.extensions
 
 
-def _names(extensions: x509.Extensions) -> Sequence[x509.GeneralName]:
-    """Return the names asked for; none at all is fine, an empty list of names is not.
+def _names(extensions: x509.Extensions) -> tuple[tuple[str, ...], int]:
+    """Return the URIs asked for, and how many names of other kinds.
 
-    Source: RFC 5280 4.2.1.6 (at least one entry).
+    No names at all are fine, an empty list of names is not. A request to become
+    a CA is refused: it is a mistake or an attack, never Istio's.
+
+    Source: RFC 5280 4.2.1.6 (at least one entry); istio
+    security/pkg/pki/ra/common.go preSign.
     """
+    uris: tuple[str, ...] = ()
+    others = 0
     for extension in extensions:
-        if isinstance(extension.value, x509.SubjectAlternativeName):
-            if not (names := list(extension.value)):
-                raise InvalidCsr(NOT_PARSABLE)
-            return names
-    return ()
+        match extension.value:
+            case x509.SubjectAlternativeName() as names:
+                uris = tuple(
+                    n.value for n in names if isinstance(n, x509.UniformResourceIdentifier)
+                )
+                others = len(list(names)) - len(uris)
+                if not uris and not others:
+                    raise InvalidCsr(NOT_PARSABLE)
+            case x509.BasicConstraints(ca=True):
+                raise InvalidCsr(ASKS_FOR_CA)
+            case x509.KeyUsage() as usage if usage.key_cert_sign or usage.crl_sign:
+                raise InvalidCsr(ASKS_FOR_CA)
+    return uris, others

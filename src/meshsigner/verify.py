@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -141,9 +142,13 @@ def _name(certificate: x509.Certificate) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _IssuerFacts:
-    """What is expected of every leaf of one issuer, in cryptography's encodings."""
+    """What is expected of every leaf of one issuer, in cryptography's encodings.
 
-    public_key: _IssuerKey
+    `scheme` is what the key's `verify` wants beside signature and message.
+    """
+
+    public_key: Any
+    scheme: tuple[object, ...]
     algorithm: bytes
     name: bytes
     extensions: bytes
@@ -159,10 +164,7 @@ class _IssuerFacts:
         outer = signed + self.algorithm + _tlv(0x03, b"\0" + signature)
         if leaf_der != _tlv(0x30, outer):
             raise InvalidSignature
-        if isinstance(self.public_key, rsa.RSAPublicKey):
-            self.public_key.verify(signature, signed, _PKCS1V15, _SHA256)
-        else:
-            self.public_key.verify(signature, signed, ec.ECDSA(_digest(self.public_key)))
+        self.public_key.verify(signature, signed, *self.scheme)
 
 
 def _issuer_key(issuer: Issuer) -> _IssuerKey:
@@ -201,8 +203,10 @@ def _issuer_facts(issuer: Issuer) -> _IssuerFacts:
     name_end = tbs.index(name, serial_end) + len(name)
     spki_end = tbs.index(spki, name_end) + len(spki)
     first_extension = tbs.index(_KEY_USAGE_OID, spki_end) - 2
+    is_rsa = isinstance(public_key, rsa.RSAPublicKey)
     return _IssuerFacts(
         public_key=public_key,
+        scheme=(_PKCS1V15, _SHA256) if is_rsa else (ec.ECDSA(_digest(public_key)),),
         algorithm=tbs[serial_end : name_end - len(name)],
         name=name,
         extensions=tbs[first_extension:],

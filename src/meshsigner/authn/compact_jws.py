@@ -11,6 +11,7 @@ import binascii
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from meshsigner.authn.members import read_name, read_text
@@ -67,16 +68,24 @@ def parse_compact(text: str) -> CompactJws:
     match = _COMPACT.fullmatch(text.encode("ascii", errors="replace"))
     if match is None or len(text) > MAX_TOKEN_BYTES:
         raise Unauthenticated("not three segments of base64url within 8 KiB")
-    header, claims = _object(match[1], "header"), _object(match[2], "claims")
-    if not _REFUSED_HEADERS.isdisjoint(header):
-        raise Unauthenticated("a header that changes the key or the meaning of the token")
+    claims = _object(match[2], "claims")
+    algorithm, key_id = _header(match[1])
     return CompactJws(
-        algorithm=read_text(header, "alg"),
-        key_id=read_name(header, "kid"),
+        algorithm=algorithm,
+        key_id=key_id,
         claims=claims,
         signed=match.string[: match.start(3) - 1],
         signature=_decode(match[3]),
     )
+
+
+@lru_cache(maxsize=64)
+def _header(segment: bytes) -> tuple[str, str]:
+    """Read algorithm and key id; all tokens of one key share one header."""
+    header = _object(segment, "header")
+    if not _REFUSED_HEADERS.isdisjoint(header):
+        raise Unauthenticated("a header that changes the key or the meaning of the token")
+    return read_text(header, "alg"), read_name(header, "kid")
 
 
 def _decode(segment: bytes) -> bytes:
