@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from meshsigner.admin.server import AdminServer, OneProcess
 from meshsigner.app.background import Background
+from meshsigner.app.collector import leave_alone_what_stays
 from meshsigner.app.parts import (
     authenticator_of,
     inventory_of,
@@ -93,6 +94,7 @@ class Server:
         async with AsyncExitStack() as closing:
             await self._start(closing)
             self._closing = closing.pop_all()
+        leave_alone_what_stays()
         self._tell_ready()
 
     async def stop(

@@ -55,25 +55,23 @@ class CallReports:
             self._count(ended)
 
     def _count(self, ended: list[_Ended]) -> None:
-        reasons: Counter[str] = Counter()
-        issued: Counter[tuple[str, str]] = Counter()
-        seconds: list[float] = []
-        for call, duration_s, result in ended:
-            reasons[_reason(result)] += 1
-            if isinstance(result, Chain):
-                issued[str(call.line.get("auth_method", "")), result.backend] += 1
-                seconds.append(duration_s)
-        self._metrics.calls_ended(ended=reasons, issued=issued, seconds=seconds)
+        """Count the whole group at once."""
+        reasons = Counter([str(call.line["reason"]) for call, _, _ in ended])
+        issued = [(call, took, chain) for call, took, chain in ended if isinstance(chain, Chain)]
+        self._metrics.calls_ended(
+            ended=reasons,
+            issued=Counter([(str(c.line.get("auth_method", "")), r.backend) for c, _, r in issued]),
+            seconds=[took for _, took, _ in issued],
+        )
 
 
 def _line(call: Call, duration_s: float, result: Chain | BaseException) -> tuple[str, Line]:
-    line: Line = {
-        "event": Event.CALL,
-        "code": _code(result),
-        "reason": _reason(result),
-        "duration_ms": round(duration_s * 1_000, 3),
-        **call.line,
-    }
+    """Complete a call's line; it is the log's from now on."""
+    line: Line = call.line
+    line["event"] = Event.CALL
+    line["code"] = _code(result)
+    line["reason"] = _reason(result)
+    line["duration_ms"] = round(duration_s * 1_000, 3)
     if isinstance(result, Chain | asyncio.CancelledError):
         return "info", line
     line["cause"] = _cause(result)

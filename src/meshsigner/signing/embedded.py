@@ -21,9 +21,12 @@ from meshsigner.profile import Template
 from meshsigner.signing.local_key import local_key
 from meshsigner.trust import CaFiles
 
-# A serial has 16 octets and starts with the bits 01: positive, never zero, never
-# over 20 octets, and 126 random bits where 64 are demanded (RFC 5280 4.1.2.2).
-SERIAL_RANDOM_BITS = 126
+# A serial has 16 octets: the bits 01, so that it is positive and never over 20
+# octets; the second in which its certificate begins, so that the inventory's
+# index grows at its end; and 86 random bits, where 64 are demanded (RFC 5280
+# 4.1.2.2). The second tells nothing that the certificate does not tell itself.
+SERIAL_TIME_BITS = 40
+SERIAL_RANDOM_BITS = 86
 
 
 class IssuerSource(Protocol):
@@ -97,7 +100,7 @@ class EmbeddedSigner:
             ready = self._follow()
             if order.issuer is not ready.issuer:
                 raise NotReady("the order's issuer has been replaced")
-        serial = new_serial()
+        serial = new_serial(order.terms.not_before)
         tbs = ready.template.build_tbs(order, serial)
         return Chain(
             leaf_der=ready.template.assemble(tbs, ready.key.sign(tbs)),
@@ -126,6 +129,12 @@ class EmbeddedSigner:
         )
 
 
-def new_serial() -> int:
-    """Return a fresh serial number: positive, random, exactly 16 octets."""
-    return 1 << SERIAL_RANDOM_BITS | secrets.randbits(SERIAL_RANDOM_BITS)
+def new_serial(not_before: datetime) -> int:
+    """Return a fresh serial number: positive, exactly 16 octets, later ones mostly larger.
+
+    Args:
+        not_before: When its certificate begins.
+    """
+    second = int(not_before.timestamp()) % (1 << SERIAL_TIME_BITS)
+    prefix = 1 << SERIAL_TIME_BITS | second
+    return prefix << SERIAL_RANDOM_BITS | secrets.randbits(SERIAL_RANDOM_BITS)

@@ -13,7 +13,12 @@ from meshsigner.csr import parse_csr
 from meshsigner.errors import NotReady
 from meshsigner.model import Chain, Health, Issuer, Order
 from meshsigner.policy import authorize
-from meshsigner.signing.embedded import EmbeddedSigner, new_serial
+from meshsigner.signing.embedded import (
+    SERIAL_RANDOM_BITS,
+    SERIAL_TIME_BITS,
+    EmbeddedSigner,
+    new_serial,
+)
 from meshsigner.trust.directory import CaFiles, load_directory
 from meshsigner.verify import check_issued
 from tests.fakes.authority import NOW, cacerts, make_ca, make_key, write_files
@@ -78,13 +83,20 @@ def test_statement_08_chain_verifies_to_the_bundle(tmp_path: Path, kind: str) ->
 
 
 def test_statement_24_serials_are_positive_and_random() -> None:
-    """A serial has 16 octets, the top bit clear, and two of 10,000 are never equal."""
-    serials = {new_serial() for _ in range(10_000)}
+    """A serial has 16 octets, the top bit clear, 86 random bits, and no two of 10,000 are equal."""
+    serials = {new_serial(NOW) for _ in range(10_000)}
     assert len(serials) == 10_000
     assert {serial.bit_length() for serial in serials} == {127}
-    for bit in range(126):
+    for bit in range(SERIAL_RANDOM_BITS):
         ones = sum(serial >> bit & 1 for serial in serials)
         assert 4_500 < ones < 5_500  # ten standard deviations
+
+
+def test_later_serials_are_larger() -> None:
+    """The second comes before the random bits, so that an index grows at its end."""
+    later = [new_serial(NOW + timedelta(seconds=n)) for n in range(100)]
+    assert later == sorted(later)
+    assert later[0] >> SERIAL_RANDOM_BITS == 1 << SERIAL_TIME_BITS | int(NOW.timestamp())
 
 
 def test_template_and_key_are_made_once(tmp_path: Path) -> None:
