@@ -6,13 +6,30 @@ import socket
 import sys
 import time
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 from meshsigner.errors import ConfigurationError
 from meshsigner.workers.channel import Channel
 from meshsigner.workers.messages import NOTHING_SAID, Kind, Message, Report
 
 _MODULE = "meshsigner.workers.worker"
+
+
+class Process(Protocol):
+    """What is used of `asyncio.subprocess.Process`."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        ...
+
+    async def wait(self) -> int:
+        """Return its exit code once it has ended."""
+        ...
+
+    def kill(self) -> None:
+        """End it at once; ProcessLookupError when it has ended."""
+        ...
 
 
 class Died(Exception):
@@ -35,9 +52,7 @@ class Child:
         gone: Done when the process has ended, with its exit code.
     """
 
-    def __init__(
-        self, number: int, process: asyncio.subprocess.Process, channel: Channel, life: int
-    ) -> None:
+    def __init__(self, number: int, process: Process, channel: Channel, life: int) -> None:
         loop = asyncio.get_running_loop()
         self.number = number
         self.report = NOTHING_SAID
