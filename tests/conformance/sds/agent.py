@@ -37,6 +37,7 @@ class AgentPlan:
         roots: PEM file with the roots of the CA's serving certificate.
         workloads: Items of `workloads`, as its configuration has them.
         more: Further settings.
+        instead: A program that is run in place of `meshsigner agent run`.
     """
 
     name: str
@@ -46,6 +47,7 @@ class AgentPlan:
     roots: Path
     workloads: Sequence[Mapping[str, Any]]
     more: Mapping[str, Any] = field(default_factory=dict)
+    instead: Sequence[str] = ()
 
     @property
     def config(self) -> Path:
@@ -160,7 +162,7 @@ def start(plan: AgentPlan) -> RunningAgent:
     with plan.log.open("ab") as output:
         begins = output.tell()
         process = subprocess.Popen(
-            [plan.command, "agent", "run", "--config", plan.config],
+            [*(plan.instead or (plan.command, "agent", "run")), "--config", plan.config],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -7,7 +7,7 @@ Decides who has which name, address and file. How an agent or an Envoy is starte
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -152,15 +152,23 @@ class Pair:
 
     def wait_fresh(self) -> None:
         """Wait until both Envoys present what their agents obtained last."""
-        for running, own in ((self.client, self.client_agent), (self.server, self.server_agent)):
-            running.wait(
-                lambda who=running, whose=own: who.serials() == {whose.serial()},  # type: ignore[misc]  # bound early
-                "fresh",
-            )
+        wait_presented(self.client, self.client_agent)
+        wait_presented(self.server, self.server_agent)
+
+
+def wait_presented(running: Envoy, one: RunningAgent) -> None:
+    """Wait until an Envoy presents what its agent obtained last."""
+    running.wait(lambda: running.serials() == {one.serial()}, "presenting the last certificate")
 
 
 @contextmanager
-def pair(mesh: Mesh, *, workload: Mapping[str, Any] | None = None, **more: Any) -> Iterator[Pair]:
+def pair(
+    mesh: Mesh,
+    *,
+    workload: Mapping[str, Any] | None = None,
+    instead: Sequence[str] = (),
+    **more: Any,
+) -> Iterator[Pair]:
     """Have two workloads that talk for the length of a block.
 
     The client's Envoy speaks delta to its agent, the server's the state of the world.
@@ -168,16 +176,17 @@ def pair(mesh: Mesh, *, workload: Mapping[str, Any] | None = None, **more: Any) 
     Args:
         mesh: Their mesh.
         workload: Settings of both workloads.
+        instead: A program that is run in place of both agents.
         more: Further settings of both agents.
     """
     mtls, plain = free_address(), free_address()
     server = server_of("server-envoy", mtls, [CLIENT], mesh.sds(SERVER))
     delta = mesh.sds(CLIENT, api="DELTA_GRPC")
     client = client_of("client-envoy", plain, ways_to(mtls), delta)
+    plans = [mesh.plan(name, workload=workload, **more) for name in (CLIENT, SERVER)]
     with ExitStack() as stack:
         agents = [
-            stack.enter_context(agent.running(mesh.plan(name, workload=workload, **more)))
-            for name in (CLIENT, SERVER)
+            stack.enter_context(agent.running(replace(plan, instead=instead))) for plan in plans
         ]
         envoys = [
             stack.enter_context(envoy.running(one, mesh.directory)) for one in (client, server)

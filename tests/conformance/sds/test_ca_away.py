@@ -19,7 +19,7 @@ from tests.conformance.sds.agent import AgentPlan, Line, RunningAgent
 from tests.conformance.sds.authority import new_ca
 from tests.conformance.sds.bootstrap import Bootstrap, listener_resources, server_listener
 from tests.conformance.sds.conftest import LIFETIME_S, SHORT_LIVES, short_directory
-from tests.conformance.sds.mesh import CLIENT, SERVER, Mesh, identity, pair
+from tests.conformance.sds.mesh import CLIENT, SERVER, Mesh, identity, pair, wait_presented
 from tests.conformance.server import Installation, free_address, running, start
 
 SHORT_S, LONG_S = 5.0, 30.0
@@ -79,7 +79,7 @@ def outage(away: Mesh, *, soak: bool) -> Outage:
         with running(away.installation, listen=away.ca):
             many.wait_for("certificate obtained", MANY, BACK_WITHIN_S)
             one.wait_for("certificate obtained", timeout_s=BACK_WITHIN_S)
-            server.wait(lambda: server.serials() == {one.serial()}, "serving")
+            wait_presented(server, one)
             return Outage(
                 warming=warming,
                 early=early,
