@@ -10,6 +10,7 @@ Source: docs/ARCHITECTURE.md, "A request's way".
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -115,7 +116,10 @@ class Issuance:
         self._metrics = metrics
         self._clock = clock
         self._limits = limits or IssuanceLimits()
-        self._gather = Gather[_Member](self._turn, self._fail_all, self._limits.gather)
+        self._gather = Gather[_Member](
+            self._turn, self._fail_all, self._limits.gather, lambda: recorder.busy
+        )
+        recorder.tell_when_free(self._gather.release)
         self._parking = Parking[_Member](self._resume, self._limits.parked)
         self._orders = OrderQueue(self._limits.queue)
         self._seen = Seen()
@@ -189,8 +193,7 @@ class Issuance:
 
     def _turn(self, members: list[_Member]) -> None:
         """Do one pass over all that is there."""
-        loop = asyncio.get_running_loop()
-        started, now, policy = loop.time(), self._clock(), self._policy()
+        started, now, policy = time.perf_counter(), self._clock(), self._policy()
         here = [member for member in members if not member.answer.done()]
         here = self._step(here, lambda member: self._identify(member, now))
         here = self._step(here, self._parse)
@@ -200,7 +203,7 @@ class Issuance:
         signed = self._sign(started + self._limits.slice_s)
         checked = self._check(signed)
         self._record(checked, now)
-        self._end_turn(len(members), len(signed), loop.time() - started)
+        self._end_turn(len(members), len(signed), time.perf_counter() - started)
 
     def _step(self, members: list[_Member], stage: Callable[[_Member], bool]) -> list[_Member]:
         """Take every member through a stage; whom it refuses or parks drops out."""
@@ -271,7 +274,6 @@ class Issuance:
 
     def _sign(self, until_s: float) -> list[tuple[Ticket, Chain]]:
         """Sign what is next, while the turn's time lasts; at least one step."""
-        loop = asyncio.get_running_loop()
         signed: list[tuple[Ticket, Chain]] = []
         while tickets := self._orders.take(_SIGN_STEP):
             self._taken += tickets
@@ -280,7 +282,7 @@ class Issuance:
                     signed.append((ticket, self._signer.sign(ticket.order)))
                 except MeshsignerError as error:
                     self._refuse(ticket, error)
-            if loop.time() >= until_s:
+            if time.perf_counter() >= until_s:
                 break
         return signed
 

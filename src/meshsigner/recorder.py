@@ -9,6 +9,7 @@ Source: docs/ARCHITECTURE.md, invariant 3.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -40,8 +41,18 @@ class Recorder:
         self._pending: list[tuple[Sequence[Record], Settle]] = []
         self._undelivered: list[str] = []
         self._commit: asyncio.Future[None] | None = None
+        self._freed: Callable[[], None] = lambda: None
         self._fault: RecordFailed | None = RecordFailed("the store has not been tried yet")
         self._probes: asyncio.Task[None] | None = None
+
+    @property
+    def busy(self) -> bool:
+        """True while a commit is under way: what is submitted now waits for it."""
+        return self._commit is not None
+
+    def tell_when_free(self, freed: Callable[[], None]) -> None:
+        """Have somebody told each time that no commit is under way any more."""
+        self._freed = freed
 
     async def start(self) -> None:
         """Prove the store, and keep proving it while nothing is written.
@@ -109,7 +120,7 @@ class Recorder:
         undelivered, self._undelivered = self._undelivered, []
         records = [record for records, _ in group for record in records]
         loop = asyncio.get_running_loop()
-        started = loop.time()
+        started = time.perf_counter()
         self._commit = loop.run_in_executor(
             self._thread, self._inventory.write, records, undelivered
         )
@@ -129,12 +140,14 @@ class Recorder:
             self._start_commit()  # the thread works while the callers are told
         self._fault = _as_record_failed(done.exception())
         if self._fault is None:
-            seconds = asyncio.get_running_loop().time() - started
+            seconds = time.perf_counter() - started
             self._metrics.commit_done(records=records, seconds=seconds)
         else:
             self._metrics.commit_failed()
         for _, settle in group:
             settle(self._fault)
+        if self._commit is None:
+            self._freed()
 
 
 def _as_record_failed(error: BaseException | None) -> RecordFailed | None:

@@ -15,10 +15,12 @@ class _Turns:
         self.turns: list[list[int]] = []
         self.bugs: list[tuple[list[int], Exception]] = []
         self.bug: Exception | None = None
+        self.busy = False
         self.gather = Gather[int](
             self._turn,
             lambda members, bug: self.bugs.append((members, bug)),
             GatherLimits(**limits),
+            lambda: self.busy,
         )
 
     def _turn(self, members: list[int]) -> None:
@@ -117,3 +119,47 @@ async def test_a_bug_reaches_its_members_and_spares_the_next_turn() -> None:
     turns.gather.add(2, 1)
     await _rounds()
     assert turns.turns == [[2]]
+
+
+async def test_a_small_turn_is_held_back_while_what_comes_behind_is_busy() -> None:
+    """Members that a busy store could not serve yet share one turn once it is free."""
+    turns = _Turns(held_members=4)
+    turns.busy = True
+    turns.gather.add(1, 1)
+    await _rounds()
+    turns.gather.add(2, 1)
+    await _rounds()
+    assert turns.turns == []
+    turns.busy = False
+    turns.gather.release()
+    turns.gather.add(3, 1)
+    await _rounds()
+    assert turns.turns == [[1, 2, 3]]
+
+
+async def test_enough_members_do_not_wait_for_what_is_busy() -> None:
+    """A turn of some size is worth its own cost, whatever comes behind."""
+    turns = _Turns(held_members=3)
+    turns.busy = True
+    turns.gather.add(1, 1)
+    await _rounds()
+    turns.gather.add(2, 1)
+    turns.gather.add(3, 1)
+    await _rounds()
+    assert turns.turns == [[1, 2, 3]]
+
+
+async def test_nothing_is_held_back_for_long() -> None:
+    """A store that hangs holds a turn for a bounded time only."""
+    turns = _Turns()
+    turns.busy = True
+    turns.gather.add(1, 1)
+    async with asyncio.timeout(5):
+        while not turns.turns:
+            await asyncio.sleep(0.005)
+    assert turns.turns == [[1]]
+    turns.busy = False
+    turns.gather.release()
+    turns.gather.add(2, 1)
+    await _rounds()
+    assert turns.turns == [[1], [2]]
