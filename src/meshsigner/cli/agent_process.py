@@ -13,7 +13,8 @@ from meshsigner.cli.agent_parts import settings_of
 from meshsigner.config.agent import AgentConfig
 from meshsigner.model import Health
 from meshsigner.observe.agent_metrics import AgentMetrics
-from meshsigner.observe.logs import LogFormat, configure
+from meshsigner.observe.logs import LogFormat, configure, get_logger
+from meshsigner.observe.names import Event
 from meshsigner.trust.writing import locked, swap_files
 
 _OUTPUT_MODE = 0o755
@@ -65,12 +66,18 @@ def _open_admin(
     """Return what opens the port for probes, None when there is none."""
     if config.admin is None:
         return None
+    host = config.admin.host
     # Its library takes ten megabytes, from those alone who want the port.
     from meshsigner.admin.server import AdminServer  # noqa: PLC0415
 
     admin = AdminServer(listen=str(config.admin), shown=_Shown(agent, metrics))
     closing.push_async_callback(admin.stop)
-    return admin.start
+
+    async def start() -> None:
+        await admin.start()
+        get_logger().info(Event.AGENT_PROBES, admin=f"{host}:{admin.port}")
+
+    return start
 
 
 def _swap(directory: Path, files: Mapping[str, tuple[bytes, int]]) -> None:
