@@ -1,7 +1,7 @@
 """The order of work: from what a caller sent to a recorded certificate.
 
 `Issuance.issue` is gather and wait. `Issuance._turn` is the way, one line a
-stage: identify, parse, impersonation, authorize, queue, sign, check, record.
+stage: read, identify, parse, impersonation, authorize, queue, sign, check, record.
 Each stage goes over all members before the next begins; whoever must wait for
 something leaves the turn and rejoins. What a stage decides is not written
 here, but in the module of its name.
@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from meshsigner.batch import Gather, GatherLimits
 from meshsigner.csr import parse_csr
@@ -39,13 +40,12 @@ from meshsigner.observe.metrics import Metrics
 from meshsigner.orders import OrderQueue, QueueLimits, Seen, Ticket, order_key
 from meshsigner.parking import Parking
 from meshsigner.policy import Policy, authorize
-from meshsigner.ports import Authenticator, LocalSigner, Parked
+from meshsigner.ports import Answer, Authenticator, Incoming, LocalSigner, Parked
 from meshsigner.recorder import Recorder, make_record
 from meshsigner.verify import check_issued
 
 _SWEEP_S = 0.25  # how late a caller may learn that its time is over
 _SIGN_STEP = 16  # orders signed between two looks at the clock
-_BOOKKEEPING_BYTES = 1_024  # what a waiting call holds beside its CSR and token
 _MAX_LOGGED = 256  # characters of a stranger's text in a log line
 
 
@@ -70,18 +70,31 @@ class IssuanceLimits:
 class _Member:
     """A call on its way; each stage fills in what it found."""
 
-    ask: Ask
-    answer: asyncio.Future[Chain]
-    size_bytes: int
+    incoming: Incoming[Any]
+    answer: asyncio.Future[Any]
     rejoined: bool = False
+    ask: Ask = field(init=False)
     caller: Caller = field(init=False)
     request: CertificateRequest = field(init=False)
     order: Order = field(init=False)
 
+    def done(self) -> bool:
+        """Return whether the caller has an answer, or is gone."""
+        return self.answer.done()
+
+    def succeed(self, chain: Chain) -> None:
+        """Answer with a chain, unless the caller has an answer or is gone."""
+        if not self.answer.done():
+            line = self.incoming.line
+            line["serial"] = f"{chain.serial:x}"
+            line["backend"] = chain.backend
+            line["not_after"] = self.order.terms.not_after.isoformat()
+            self.answer.set_result(self.incoming.render(chain))
+
     def fail(self, error: BaseException) -> None:
         """Answer with an error, unless the caller has an answer or is gone."""
         if not self.answer.done():
-            self.ask.line["cause"] = str(error)
+            self.incoming.line["cause"] = str(error)
             self.answer.set_exception(error)
 
 
@@ -131,14 +144,15 @@ class Issuance:
 
     # --- from outside -------------------------------------------------------
 
-    async def issue(self, ask: Ask) -> Chain:
+    async def issue(self, incoming: Incoming[Answer]) -> Answer:
         """Answer one call.
 
         Args:
-            ask: The call; the stages add what they learn to its line.
+            incoming: The call; the stages add what they learn to its line.
 
         Returns:
-            A chain that was checked against this call and is in the inventory.
+            The edge's rendering of a chain that was checked against this call
+            and is in the inventory.
 
         Raises:
             MeshsignerError: One of docs/errors.md.
@@ -146,20 +160,16 @@ class Issuance:
         if self._draining:
             raise NotReady("the server is shutting down")
         loop = asyncio.get_running_loop()
-        size = len(ask.csr_pem) + len(ask.credentials.bearer_token or "") + _BOOKKEEPING_BYTES
-        member = _Member(ask=ask, answer=loop.create_future(), size_bytes=size)
-        self._shedding(lambda: self._gather.add(member, size))
+        answer: asyncio.Future[Answer] = loop.create_future()
+        member = _Member(incoming=incoming, answer=answer)
+        self._shedding(lambda: self._gather.add(member, incoming.size_bytes))
         self._outstanding.add(member)
         if self._sweeper is None:
             self._sweeper = loop.call_later(_SWEEP_S, self._sweep)
         try:
-            chain = await member.answer
+            return await answer
         finally:
             self._outstanding.discard(member)
-        ask.line["serial"] = f"{chain.serial:x}"
-        ask.line["backend"] = chain.backend
-        ask.line["not_after"] = member.order.terms.not_after.isoformat()
-        return chain
 
     def health(self) -> Sequence[Health]:
         """Say whether each part of the way can work."""
@@ -194,7 +204,8 @@ class Issuance:
     def _turn(self, members: list[_Member]) -> None:
         """Do one pass over all that is there."""
         started, now, policy = time.perf_counter(), self._clock(), self._policy()
-        here = [member for member in members if not member.answer.done()]
+        here = [member for member in members if not member.done()]
+        here = self._step(here, self._read)
         here = self._step(here, lambda member: self._identify(member, now))
         here = self._step(here, self._parse)
         here = self._step(here, self._refuse_impersonation)
@@ -216,6 +227,12 @@ class Issuance:
                 member.fail(error)
         return going_on
 
+    def _read(self, member: _Member) -> bool:
+        """Read what the call says; once is enough for one that rejoins."""
+        if not member.rejoined:
+            member.ask = member.incoming.read()
+        return True
+
     def _identify(self, member: _Member, now: datetime) -> bool:
         """Prove the caller, or park the member until what is needed is there."""
         found = self._authenticator.identify(member.ask.credentials, now)
@@ -223,7 +240,7 @@ class Issuance:
             self._park(member, found)
             return False
         member.caller = found
-        line = member.ask.line
+        line = member.incoming.line
         line["identity"] = found.identity.uri
         line["cluster"] = found.cluster
         line["auth_method"] = found.auth_method.value
@@ -232,14 +249,14 @@ class Issuance:
 
     def _parse(self, member: _Member) -> bool:
         member.request = parse_csr(member.ask.csr_pem)
-        member.ask.line["csr_sha256"] = member.request.csr_sha256.hex()
+        member.incoming.line["csr_sha256"] = member.request.csr_sha256.hex()
         return True
 
     def _refuse_impersonation(self, member: _Member) -> bool:
         """Refuse to act for others: no node accounts are trusted yet."""
         impersonated = member.ask.credentials.impersonated_identity
         if impersonated:
-            member.ask.line["impersonated_identity"] = impersonated[:_MAX_LOGGED]
+            member.incoming.line["impersonated_identity"] = impersonated[:_MAX_LOGGED]
             raise ImpersonationRefused("no node accounts are trusted")
         return True
 
@@ -269,7 +286,7 @@ class Issuance:
         """Put the order in its place, or join it to an equal one in flight."""
         order = member.order
         priority = self._seen.priority(order)
-        self._shedding(lambda: self._orders.offer(order, order_key(order), priority, member.answer))
+        self._shedding(lambda: self._orders.offer(order, order_key(order), priority, member))
         return True
 
     def _sign(self, until_s: float) -> list[tuple[Ticket, Chain]]:
@@ -323,8 +340,7 @@ class Issuance:
             if ticket.abandoned:
                 self._recorder.undelivered(f"{chain.serial:x}")
             for waiter in ticket.waiters:
-                if not waiter.done():
-                    waiter.set_result(chain)
+                waiter.succeed(chain)
 
     # --- beside the way -----------------------------------------------------
 
@@ -346,9 +362,9 @@ class Issuance:
             error = NotReady("the server is shutting down")
         if error is not None:
             member.fail(error)
-        elif not member.answer.done():
+        elif not member.done():
             member.rejoined = True
-            self._gather.rejoin(member, member.size_bytes)
+            self._gather.rejoin(member, member.incoming.size_bytes)
 
     def _shedding(self, admit: Callable[[], object]) -> None:
         """Count a bound that is met, wherever it is."""
@@ -362,8 +378,7 @@ class Issuance:
         """Fail an order and everybody who waits for it."""
         self._orders.settle(ticket)
         for waiter in ticket.waiters:
-            if not waiter.done():
-                waiter.set_exception(error)
+            waiter.fail(error)
 
     def _fail_all(self, members: list[_Member], bug: Exception) -> None:
         """Tell everybody whom a bug in a turn concerned."""
@@ -379,7 +394,7 @@ class Issuance:
         """Answer callers whose time is over, whatever they wait for."""
         loop = asyncio.get_running_loop()
         now_s = loop.time()
-        for member in [m for m in self._outstanding if m.ask.deadline_s <= now_s]:
+        for member in [m for m in self._outstanding if m.incoming.deadline_s <= now_s]:
             member.fail(DeadlinePassed("the request was not answered within its time"))
         again = bool(self._outstanding) or None
         self._sweeper = again and loop.call_later(_SWEEP_S, self._sweep)

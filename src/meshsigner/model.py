@@ -39,21 +39,17 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Ask:
-    """One call as it came off the wire; made by `rpc`, consumed by `issuance`.
+    """What one call says, off the wire; made by `rpc`, consumed by `issuance`.
 
     Attributes:
         credentials: What the caller showed.
         csr_pem: The CSR, size already bounded, otherwise untouched.
         asked_lifetime: Wish of the caller; None asks for the default.
-        deadline_s: Nobody waits longer, in seconds of the event loop's clock.
-        line: Fields of the call's one log line; each stage adds what it learnt.
     """
 
     credentials: Credentials
     csr_pem: bytes
     asked_lifetime: timedelta | None
-    deadline_s: float
-    line: dict[str, object]
 
 
 class AuthMethod(StrEnum):

@@ -10,12 +10,12 @@ that is to be expected.
 Source: docs/ARCHITECTURE.md, "Overload".
 """
 
-import asyncio
 from collections import Counter, OrderedDict, deque
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum
+from typing import Protocol
 
 from meshsigner.errors import Overloaded
 from meshsigner.model import Chain, Order
@@ -49,6 +49,22 @@ class QueueLimits:
     wait_s: float = 1.0
 
 
+class Waiter(Protocol):
+    """Somebody who waits for an order."""
+
+    def done(self) -> bool:
+        """Return whether it is answered, or gone."""
+        ...
+
+    def succeed(self, chain: Chain) -> None:
+        """Answer with a chain, unless it is done."""
+        ...
+
+    def fail(self, error: BaseException) -> None:
+        """Answer with an error, unless it is done."""
+        ...
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class Ticket:
     """An order in flight and everybody who waits for it.
@@ -57,13 +73,13 @@ class Ticket:
         order: What is to be signed.
         key: Equal for equal orders.
         priority: Its place.
-        waiters: One future a call.
+        waiters: One a call.
     """
 
     order: Order
     key: Hashable
     priority: Priority
-    waiters: list[asyncio.Future[Chain]] = field(default_factory=list)
+    waiters: list[Waiter] = field(default_factory=list)
 
     @property
     def abandoned(self) -> bool:
@@ -132,9 +148,7 @@ class OrderQueue:
         """Count the orders that wait to be signed."""
         return self._waiting
 
-    def offer(
-        self, order: Order, key: Hashable, priority: Priority, waiter: asyncio.Future[Chain]
-    ) -> bool:
+    def offer(self, order: Order, key: Hashable, priority: Priority, waiter: Waiter) -> bool:
         """Put an order in its place, or join it to an equal one in flight.
 
         Args:

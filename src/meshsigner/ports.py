@@ -8,9 +8,42 @@ and `inventory`; fakes for tests in tests/fakes.
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from meshsigner.model import Caller, Chain, Credentials, Health, Issuer, Order, Record
+from meshsigner.model import Ask, Caller, Chain, Credentials, Health, Issuer, Order, Record
+
+Answer = TypeVar("Answer")
+Answer_co = TypeVar("Answer_co", covariant=True)
+
+
+class Incoming(Protocol[Answer_co]):
+    """A call as its edge holds it: read and answered inside a turn.
+
+    The same code costs two to four times as much between the calls of an RPC
+    shell as over all members of a turn (docs/performance.md), so the edge's own
+    share is done there too.
+
+    Attributes:
+        deadline_s: Nobody waits longer, in seconds of the event loop's clock.
+        line: Fields of the call's one log line; each stage adds what it learnt.
+        size_bytes: What the call holds in memory.
+    """
+
+    deadline_s: float
+    line: dict[str, object]
+    size_bytes: int
+
+    def read(self) -> Ask:
+        """Read what the call says.
+
+        Raises:
+            Refusal: It says nothing that can be read.
+        """
+        ...
+
+    def render(self, chain: Chain) -> Answer_co:
+        """Turn the chain into the edge's own answer."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

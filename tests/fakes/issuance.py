@@ -7,6 +7,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from meshsigner.model import Ask, Chain, Issuer
+from meshsigner.ports import Answer, Incoming
 from tests.fakes.pipeline import make_ca_certificate, make_issuer
 
 
@@ -15,7 +16,8 @@ class FakeIssuance:
 
     Attributes:
         chain: What it answers.
-        asks: Every call that came, in order.
+        calls: Every call that came, in order.
+        asks: What each of them said.
         error: Raised for every call, when set.
         refused: Tokens that end in an error, by token.
         gate: Calls wait for it; open at first.
@@ -27,6 +29,7 @@ class FakeIssuance:
         self.key = ec.generate_private_key(ec.SECP256R1())
         root = make_ca_certificate(self.key, "wire root")
         self.chain = chain_of(make_issuer(root), root)
+        self.calls: list[Incoming[object]] = []
         self.asks: list[Ask] = []
         self.error: BaseException | None = None
         self.refused: dict[str, Exception] = {}
@@ -35,8 +38,10 @@ class FakeIssuance:
         self.waiting = 0
         self.cancelled = 0
 
-    async def issue(self, ask: Ask) -> Chain:
+    async def issue(self, incoming: Incoming[Answer]) -> Answer:
         """Answer a call."""
+        ask = incoming.read()
+        self.calls.append(incoming)
         self.asks.append(ask)
         await self._wait()
         if self.error is not None:
@@ -44,9 +49,9 @@ class FakeIssuance:
         refusal = self.refused.get(ask.credentials.bearer_token or "")
         if refusal is not None:
             raise refusal
-        ask.line["identity"] = "spiffe://cluster.local/ns/foo/sa/bar"
-        ask.line["auth_method"] = "jwt"
-        return self.chain
+        incoming.line["identity"] = "spiffe://cluster.local/ns/foo/sa/bar"
+        incoming.line["auth_method"] = "jwt"
+        return incoming.render(self.chain)
 
     async def _wait(self) -> None:
         self.waiting += 1

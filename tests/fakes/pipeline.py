@@ -8,6 +8,7 @@ import asyncio
 import secrets
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
@@ -280,12 +281,34 @@ class MemoryInventory:
         self.closed = True
 
 
-def make_ask(token: str, csr_pem: bytes, *, deadline_s: float | None = None) -> Ask:
+@dataclass(slots=True, kw_only=True, eq=False)
+class FakeCall:
+    """A call as an edge would hold it; its answer is the chain itself."""
+
+    credentials: Credentials
+    csr_pem: bytes
+    deadline_s: float
+    asked_lifetime: timedelta | None = timedelta(hours=24)
+    line: dict[str, object] = field(default_factory=dict)
+    size_bytes: int = 4_096
+
+    def read(self) -> Ask:
+        """Say what it says."""
+        return Ask(
+            credentials=self.credentials,
+            csr_pem=self.csr_pem,
+            asked_lifetime=self.asked_lifetime,
+        )
+
+    def render(self, chain: Chain) -> Chain:
+        """Be content with the chain."""
+        return chain
+
+
+def make_ask(token: str, csr_pem: bytes, *, deadline_s: float | None = None) -> FakeCall:
     """Make a call as `rpc` would, with ten seconds to live."""
-    return Ask(
+    return FakeCall(
         credentials=Credentials(bearer_token=token, cluster_id="", peer="ipv4:127.0.0.1:1"),
         csr_pem=csr_pem,
-        asked_lifetime=timedelta(hours=24),
         deadline_s=deadline_s or asyncio.get_running_loop().time() + 10,
-        line={},
     )

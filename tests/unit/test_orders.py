@@ -40,12 +40,24 @@ def _order(namespace: str = "foo", pod: str = "", *, at: timedelta = timedelta()
     )
 
 
-def _future() -> asyncio.Future[Chain]:
-    return asyncio.get_running_loop().create_future()
+class _Waiter:
+    """Waits until it is cancelled."""
+
+    def __init__(self) -> None:
+        self.gone = False
+
+    def done(self) -> bool:
+        return self.gone
+
+    def succeed(self, chain: Chain) -> None:
+        raise AssertionError(chain)
+
+    def fail(self, error: BaseException) -> None:
+        raise AssertionError(error)
 
 
 def _offer(queue: OrderQueue, order: Order, priority: Priority = Priority.FIRST) -> bool:
-    return queue.offer(order, order_key(order), priority, _future())
+    return queue.offer(order, order_key(order), priority, _Waiter())
 
 
 async def test_equal_orders_in_flight_are_one() -> None:
@@ -112,9 +124,9 @@ async def test_orders_that_everybody_gave_up_are_not_signed() -> None:
     queue = OrderQueue(QueueLimits())
     gone, kept = _order(pod="gone"), _order(pod="kept")
     for order in (gone, kept):
-        waiter = _future()
+        waiter = _Waiter()
         queue.offer(order, order_key(order), Priority.FIRST, waiter)
-        waiter.cancel()
+        waiter.gone = True
     _offer(queue, kept)
     assert [t.order.caller.pod_name for t in queue.take(5)] == ["kept"]
     assert not _offer(queue, gone), "a dropped order must not be joined"

@@ -221,7 +221,7 @@ async def test_the_clients_own_deadline_is_told(wire: Wire, channel: aio.Channel
     await wire.call(channel, timeout_s=3)
     await wire.call(channel, timeout_s=60)
     await wire.call(channel, timeout_s=None)
-    left = [ask.deadline_s - loop.time() for ask in wire.issuance.asks]
+    left = [call.deadline_s - loop.time() for call in wire.issuance.calls]
     assert left == pytest.approx([3, 10, 10], abs=0.5)
 
 

@@ -15,11 +15,11 @@ import grpc
 from grpc.aio import ServicerContext
 
 from meshsigner.errors import InvalidCsr
-from meshsigner.model import Ask, Chain
+from meshsigner.ports import Answer, Incoming
 from meshsigner.rpc.answer import AnswerEncoder
 from meshsigner.rpc.calls import Call, CallsInFlight
 from meshsigner.rpc.report import CallReports
-from meshsigner.rpc.request import asked_lifetime, credentials, csr_pem, parse_message
+from meshsigner.rpc.request import IncomingCall
 from meshsigner.rpc.status import client_text_of, status_of
 
 METHOD = "/istio.v1.auth.IstioCertificateService/CreateCertificate"
@@ -28,11 +28,11 @@ METHOD = "/istio.v1.auth.IstioCertificateService/CreateCertificate"
 class Issues(Protocol):
     """What this edge needs of the pipeline."""
 
-    async def issue(self, ask: Ask) -> Chain:
+    async def issue(self, incoming: Incoming[Answer]) -> Answer:
         """Answer a call.
 
         Args:
-            ask: The call; its `line` gathers what was learnt.
+            incoming: The call; its `line` gathers what was learnt.
 
         Raises:
             MeshsignerError: The call is refused or failed.
@@ -91,9 +91,8 @@ class CertificateService:
         failure: BaseException
         try:
             self._calls.enter(call)
-            ask = self._ask(call, context, await context.read())
-            chain = await self._issuance.issue(ask)
-            answer = self._encoder.encode(chain)
+            incoming = self._incoming(call, context, await context.read())
+            chain, answer = await self._issuance.issue(incoming)
         except asyncio.CancelledError as cancelled:
             failure = self._why_cancelled(call, cancelled)
         except Exception as error:  # noqa: BLE001 - the edge: no bug may leave a caller unanswered
@@ -105,26 +104,16 @@ class CertificateService:
             self._calls.leave(call)
         return await self._refuse(call, context, failure)
 
-    def _ask(self, call: Call, context: "ServicerContext[bytes, bytes]", data: object) -> Ask:
+    def _incoming(
+        self, call: Call, context: "ServicerContext[bytes, bytes]", data: object
+    ) -> IncomingCall:
         if not isinstance(data, bytes):
             # None was sent, it was cut off, or the transport has refused it as
             # too large and has told the caller so already.
             detail = "the call holds no readable request message"
             raise InvalidCsr(detail)
-        message = parse_message(data)
-        call.line["asked_lifetime_s"] = seconds = message.validity_duration
-        return Ask(
-            credentials=credentials(
-                message,
-                context.invocation_metadata() or (),
-                peer=call.peer,
-                secure=self._secure,
-            ),
-            csr_pem=csr_pem(message),
-            asked_lifetime=asked_lifetime(seconds),
-            deadline_s=call.deadline_s,
-            line=call.line,
-        )
+        headers = context.invocation_metadata() or ()
+        return IncomingCall(call, data, headers, secure=self._secure, encode=self._encoder.encode)
 
     def _why_cancelled(self, call: Call, cancelled: asyncio.CancelledError) -> BaseException:
         """Tell apart three who may have cancelled a call.

@@ -5,7 +5,7 @@ authenticated, for a comparison of lengths costs nothing; the CSR is parsed by
 others, after authentication (istio-contract: authentication comes first).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 
 from google.protobuf.message import DecodeError
@@ -13,7 +13,8 @@ from google.protobuf.struct_pb2 import Value
 
 from meshsigner._proto.istio.v1.auth.ca_pb2 import IstioCertificateRequest
 from meshsigner.errors import InvalidCsr
-from meshsigner.model import Credentials
+from meshsigner.model import Ask, Chain, Credentials
+from meshsigner.rpc.calls import Call
 
 MAX_CSR_BYTES = 16 * 1024  # Istio's own CSRs are 0.5 to 1.1 KiB; RSA-4096 needs 1.8 KiB
 # What a Go Duration holds, in seconds; istiod's arithmetic overflows beyond it
@@ -22,6 +23,68 @@ MAX_CSR_BYTES = 16 * 1024  # Istio's own CSRs are 0.5 to 1.1 KiB; RSA-4096 needs
 MAX_ASKED_LIFETIME_S = 9_223_372_036
 
 _BEARER = "Bearer "
+_BOOKKEEPING_BYTES = 2_048  # what a waiting call holds beside its message
+
+
+class IncomingCall:
+    """A call whose message has come; read and answered in a turn.
+
+    Args:
+        call: What is known of the call itself.
+        data: The message's bytes.
+        headers: The call's metadata, in order.
+        secure: True when the transport is TLS.
+        encode: Serialises an answer.
+    """
+
+    __slots__ = (
+        "_call",
+        "_data",
+        "_encode",
+        "_headers",
+        "_secure",
+        "deadline_s",
+        "line",
+        "size_bytes",
+    )
+
+    def __init__(
+        self,
+        call: Call,
+        data: bytes,
+        headers: Iterable[tuple[str, str | bytes]],
+        *,
+        secure: bool,
+        encode: Callable[[Chain], bytes],
+    ) -> None:
+        self._call = call
+        self._data = data
+        self._headers = headers
+        self._secure = secure
+        self._encode = encode
+        self.deadline_s = call.deadline_s
+        self.line = call.line
+        self.size_bytes = len(data) + _BOOKKEEPING_BYTES
+
+    def read(self) -> Ask:
+        """Read what the call says.
+
+        Raises:
+            InvalidCsr: Its message is none, or its CSR is too large.
+        """
+        message = parse_message(self._data)
+        self.line["asked_lifetime_s"] = seconds = message.validity_duration
+        return Ask(
+            credentials=credentials(
+                message, self._headers, peer=self._call.peer, secure=self._secure
+            ),
+            csr_pem=csr_pem(message),
+            asked_lifetime=asked_lifetime(seconds),
+        )
+
+    def render(self, chain: Chain) -> tuple[Chain, bytes]:
+        """Return the chain, for the report, and the serialised answer."""
+        return chain, self._encode(chain)
 
 
 def parse_message(data: bytes) -> IstioCertificateRequest:
