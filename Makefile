@@ -38,10 +38,14 @@ docs: $(STAMP) ## Write docs/config.md from the models of the configuration
 run: $(STAMP) ## Start the server on its embedded defaults and sign a sidecar's CSR
 	$(BIN)/meshsigner dev run --demo
 
+demo: $(STAMP) ## Two real Envoys with mTLS, whose certificates change under a load (half a minute)
+	@$(MAKE) --no-print-directory servers
+	$(BIN)/python -m examples.envoy.demo
+
 lint: $(STAMP) ## ruff, formatter and mypy --strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy src tests benchmarks
+	$(BIN)/mypy src tests benchmarks examples
 
 format: $(STAMP) ## Let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
@@ -65,6 +69,11 @@ conformance: $(STAMP) ## Tests against foreign code: Istio's client, openssl, li
 	@$(BIN)/python -m tests.conformance.prerequisites
 	@$(MAKE) --no-print-directory servers conformance-build
 	$(BIN)/pytest -c tests/conformance/pytest.ini --rootdir=. tests/conformance
+
+soak: $(STAMP) ## The proofs of the agent under traffic for minutes instead of seconds
+	@$(BIN)/python -m tests.conformance.prerequisites
+	@$(MAKE) --no-print-directory servers conformance-build
+	$(BIN)/pytest -c tests/conformance/pytest.ini --rootdir=. --soak tests/conformance/sds
 
 FUZZ    := .fuzz
 MUTANTS := .mutants
@@ -91,4 +100,4 @@ $(MUTANTS)/.installed: requirements/mutants.lock
 bench: $(STAMP) ## Measure cost, latency, memory and start on one core, the short form
 	$(BIN)/python -m benchmarks one-core --rounds 3 --calls 1500 --lone 100
 
-.PHONY: help setup lock protos docs run lint format test fuzz mutants bench servers conformance-build conformance
+.PHONY: help setup lock protos docs run demo lint format test fuzz mutants bench servers conformance-build conformance soak
