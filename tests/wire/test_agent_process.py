@@ -37,7 +37,7 @@ AGENT = """\
 ca: {{address: "{ca}", root_file: .state/root-cert.pem}}
 workloads:
   - {{token_file: token, socket: sds/socket, lifetime: 20s, output_directory: certs}}
-renewal: {{grace_ratio: 0.9}}
+renewal: {{grace_ratio: 0.9, spread: 0s}}
 """
 
 
@@ -128,6 +128,16 @@ def test_agent_ends_in_order(agent: Running, folder: Path) -> None:
     assert time.monotonic() - started_s < 5
     assert not (folder / "sds" / "socket").exists()
     assert "agent stopped" in agent.said
+
+
+def test_hangup_renews(server: Running, folder: Path, no_secrets: Secrets) -> None:
+    """An operator need not wait for half of a life."""
+    lasting = AGENT.format(ca=server.address()).replace("lifetime: 20s, ", "")
+    (folder / "agent.yaml").write_text(lasting)
+    with running("agent", "run", "--config", "agent.yaml", cwd=folder, secrets=no_secrets) as agent:
+        agent.wait_for("certificate obtained")
+        agent.process.send_signal(signal.SIGHUP)
+        agent.wait_for("(?s)certificate obtained.*certificate obtained")
 
 
 def test_second_agent_says_who_is_in_the_way(agent: Running, folder: Path) -> None:

@@ -61,6 +61,11 @@ class Agent:
         """Say for each workload whether its certificate is served."""
         return [workload.life.health() for workload in self.workloads]
 
+    def renew(self) -> None:
+        """Renew every certificate soon, whatever its age."""
+        for workload in self.workloads:
+            workload.life.renew()
+
     async def run(self, ready: Callable[[], Awaitable[None]] | None = None) -> None:
         """Serve until cancelled.
 
@@ -154,7 +159,7 @@ async def _as_coroutine(loop: Callable[[], Awaitable[None]]) -> None:
 
 
 async def until_ended(agent: Agent, ready: Callable[[], Awaitable[None]] | None = None) -> None:
-    """Run an agent until SIGTERM or SIGINT.
+    """Run an agent until SIGTERM or SIGINT; SIGHUP renews.
 
     Args:
         agent: The agent.
@@ -167,6 +172,7 @@ async def until_ended(agent: Agent, ready: Callable[[], Awaitable[None]] | None 
     running = asyncio.create_task(agent.run(ready))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, running.cancel)
+    loop.add_signal_handler(signal.SIGHUP, agent.renew)
     try:
         await running
     except asyncio.CancelledError:

@@ -25,7 +25,7 @@ from meshsigner.errors import ConfigurationError
 
 HELP = "Serve an Envoy its key, certificate and roots over SDS, and keep them fresh."
 
-RUN_HELP = f"""Run the agent until SIGTERM or Ctrl-C.
+RUN_HELP = f"""Run the agent until SIGTERM or Ctrl-C; SIGHUP renews all certificates.
 
 Everything comes from the file of --config, or from the options: then there is one workload, whose
 identity is its token's unless --identity says otherwise.

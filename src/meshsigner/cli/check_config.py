@@ -9,8 +9,13 @@ from meshsigner.cli.exits import Exit, exit_codes
 from meshsigner.cli.options import Json
 from meshsigner.cli.terminal import fail, say, say_json
 from meshsigner.config import load_config
+from meshsigner.config.agent import load_agent_config
+from meshsigner.config.agent_reference import render_agent_reference
+from meshsigner.config.model import Settings
 from meshsigner.config.reference import render_effective, render_reference
 from meshsigner.errors import ConfigurationError
+
+Agent = Annotated[bool, typer.Option("--agent", help="The agent's configuration.")]
 
 HELP = f"""Check a configuration and print what is in effect, defaults and environment included.
 
@@ -28,11 +33,12 @@ Example:
 def check_config(
     file: Annotated[Path, typer.Argument(help="The YAML file.", metavar="FILE")],
     *,
+    agent: Agent = False,
     json: Json = False,
 ) -> None:
     """Check a file and print what it means."""
     try:
-        config = load_config(file)
+        config: Settings = load_agent_config(file) if agent else load_config(file)
     except ConfigurationError as error:
         count = len(error.problems)
         fail(Exit.INPUT, f"{file}: {count} problem{'s' if count > 1 else ''}", *error.problems)
@@ -52,6 +58,6 @@ Example:
 """
 
 
-def config_reference() -> None:
-    """Print docs/config.md."""
-    say(render_reference().rstrip())
+def config_reference(*, agent: Agent = False) -> None:
+    """Print docs/config.md or docs/agent-config.md."""
+    say((render_agent_reference() if agent else render_reference()).rstrip())

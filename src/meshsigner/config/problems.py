@@ -72,6 +72,8 @@ def _without_tags(location: Location, whole: type[Settings]) -> Location:
 
 def _origin(place: Location, source: Source, whole: type[Settings]) -> str:
     """Name the variable that said it, else the line of the file."""
+    if not place:  # several sections do not go together
+        return source.line_of(place)
     names = [
         prefix_of(whole) + LEVEL_SEPARATOR.join(str(part).upper() for part in place[:end])
         for end in range(len(place), 0, -1)
