@@ -2,6 +2,7 @@
 
 import json
 import sys
+import tempfile
 from itertools import count
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -12,9 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from benchmarks.load.driver import OnProgress
 from benchmarks.load.report import save
-from benchmarks.scenarios import one_core, one_core_report
+from benchmarks.scenarios import agent, one_core, one_core_report
 from benchmarks.scenarios.material import OnStage, Plan
 from benchmarks.scenarios.servers import ServerFailedError
+from examples.envoy.processes import PartFailedError
 
 _STEPS_A_MOVE: Final = 64
 
@@ -60,6 +62,40 @@ def one_core_command(
     _show(measured, data, file, as_json=as_json)
     if data["faults"]:
         raise typer.Exit(1)
+
+
+@app.command("agent", epilog="Example: python -m benchmarks agent --json")
+def agent_command(
+    streams: Annotated[int, typer.Option(min=1, help="Streams that are pushed to.")] = 1000,
+    rotations: Annotated[int, typer.Option(min=2, help="Rotations on the way to Envoy.")] = 200,
+    results: Annotated[Path, typer.Option(help="Where results go.")] = Path("bench-results"),
+    envoy: Annotated[Path, typer.Option(help="Envoy's command.")] = Path(".servers/bin/envoy"),
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+) -> None:
+    """The agent: memory at rest, CPU of a rotation, pushes, and the way to a real Envoy.
+
+    Exits with 2 if something failed to start. A missed goal is a result, not a failure.
+    """
+    plan = agent.AgentPlan(
+        starts=3, workloads=50, rotation_s=30, streams=streams, pushes=5, rotations=rotations
+    )
+    meshsigner = Path(sys.executable).with_name("meshsigner")
+    try:
+        with tempfile.TemporaryDirectory(prefix="bench-") as directory:
+            measured = agent.run(plan, Path(directory), meshsigner, envoy.resolve())
+    except PartFailedError as error:
+        Console(stderr=True).print(f"[red]{error}[/red]")
+        raise typer.Exit(2) from error
+    data = agent.as_data(measured)
+    file = save(results, "agent", data)
+    if as_json:
+        json.dump(data, sys.stdout, indent=2)
+        print()
+        return
+    console = Console()
+    console.print(agent.figures(measured))
+    console.print(f"everything measured: {file}")
 
 
 def _show(measured: one_core.Results, data: dict[str, Any], file: Path, *, as_json: bool) -> None:
