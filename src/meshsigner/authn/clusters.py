@@ -170,7 +170,7 @@ def _problems(clusters: Sequence[Cluster]) -> list[str]:
     if sum(cluster.local for cluster in clusters) > 1:
         problems.append("clusters: at most one may be local")
     members = [id(member) for cluster in clusters for member in cluster.authenticators]
-    if len(set(members)) < len(members):
+    if Counter(members) - Counter(set(members)):
         problems.append("clusters: an authenticator belongs to one cluster, once")
     for cluster in clusters:
         problems += _member_problems(cluster)

@@ -23,6 +23,7 @@ FILE_EVERY_S = 2.0  # a small file: reading it is cheaper than missing a change
 REMOTE_EVERY_S = 300.0
 
 _DISCOVERY = "/.well-known/openid-configuration"
+_DOWNGRADE = ("https", "http")
 _API_SERVER_KEYS = "/openid/v1/jwks"
 
 
@@ -223,7 +224,7 @@ def _keys_url(document: bytes, issuer: str) -> str:
     if not isinstance(url, str):
         raise BackendUnavailable("discovery document: no jwks_uri")
     problem = url_problem(url)
-    if problem is None and urlsplit(url).scheme != urlsplit(issuer).scheme:
+    if problem is None and (urlsplit(issuer).scheme, urlsplit(url).scheme) == _DOWNGRADE:
         problem = "not protected as the issuer itself is"
     if problem is not None:
         raise BackendUnavailable(f"discovery document: jwks_uri: {problem}")

@@ -27,7 +27,7 @@ from meshsigner.errors import Unauthenticated
 
 MIN_RSA_BITS = 2_048  # RFC 7518 3.3
 MAX_RSA_BITS = 8_192  # a longer one costs a verifier milliseconds
-MIN_RSA_EXPONENT = 65_537  # FIPS 186-5 A.1.1; 1 would verify anything
+RSA_EXPONENT = 65_537  # what every generator makes; 1 would verify anything, 3 forgives much
 
 _PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 _HASHES = {"256": hashes.SHA256(), "384": hashes.SHA384(), "512": hashes.SHA512()}
@@ -129,8 +129,8 @@ def _import_rsa(entry: Mapping[str, Any]) -> tuple[str, dict[str, Verifier]]:
         raise UnusableKey(f"not an RSA public key ({type(error).__name__})") from None
     if not MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS:
         raise UnusableKey(f"RSA modulus of {key.key_size} bits, allowed are 2048 to 8192")
-    if not MIN_RSA_EXPONENT <= key.public_numbers().e < 2**32:
-        raise UnusableKey("RSA exponent outside 65537 to 2^32")
+    if key.public_numbers().e != RSA_EXPONENT:
+        raise UnusableKey("RSA exponent is not 65537")
     verifiers: dict[str, Verifier] = {}
     for size, hash_ in _HASHES.items():
         # RFC 7518 3.5: MGF1 with the same hash, salt as long as the digest

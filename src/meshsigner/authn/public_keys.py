@@ -8,6 +8,7 @@ may hold `key_sets`.
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from meshsigner.authn.clock import Clock, utc_now
@@ -55,7 +56,6 @@ class PublicKeys:
         self._cooldown = cooldown
         self._timeout_s = timeout.total_seconds()
         self._clock = clock
-        self._log = get_logger().bind(cluster=cluster, source=source.where)
         self._refreshed_at: datetime | None = None
         self._problem: str | None = "not read yet"
         self._foreign: frozenset[str] = frozenset()
@@ -131,19 +131,22 @@ class PublicKeys:
         name = f"authn/{self._cluster}/jwks"
         if self._loop is not None and self._loop.done():
             return Health(name=name, ready=False, detail="the refresh has stopped, restart")
-        count = len(self.current.keys)
+        keys = self.current.keys
         detail = "; ".join(
-            [f"{count} keys from {self._source.where}"]
+            [f"{len(keys)} keys from {self._source.where}"]
             + ([f"not refreshed: {self._problem}"] if self._problem is not None else [])
             + [f"left out: {text}" for text in self.current.ignored],
         )
-        return Health(name=name, ready=count > 0, detail=detail)
+        return Health(name=name, ready=bool(keys), detail=detail)
 
     async def _keep_fresh(self) -> None:
         while True:
-            every_s = self._source.every_s
-            await asyncio.sleep(every_s if self._problem is None else min(RETRY_S, every_s))
+            await asyncio.sleep(self._pause_s())
             await self._try_refresh()
+
+    def _pause_s(self) -> float:
+        every_s = self._source.every_s
+        return every_s if self._problem is None else min(RETRY_S, every_s)
 
     async def _try_refresh(self) -> None:
         with contextlib.suppress(BackendUnavailable):  # logged and shown by health already
@@ -161,15 +164,20 @@ class PublicKeys:
 
     def _keep(self, problem: str) -> None:
         if problem != self._problem:
-            self._log.error(Event.TOKEN_KEYS_KEPT, problem=problem)
+            self._tell(get_logger().error, Event.TOKEN_KEYS_KEPT, problem=problem)
         self._problem = problem
 
     def _take(self, keys: KeySet) -> None:
         self._foreign = self._owners.claim(self, self._cluster, keys.thumbprints())
         if self._foreign:
             keys = keys.without(self._foreign, _FOREIGN)
-        if not keys.same_as(self.current):
+        changed = not keys.same_as(self.current)
+        if changed:
             self.current = keys
-            log = self._log.error if keys.ignored else self._log.info
-            log(Event.TOKEN_KEYS_TAKEN, count=len(keys.keys), ignored=list(keys.ignored))
+        if changed or self._problem is not None:
+            log = get_logger().error if keys.ignored else get_logger().info
+            self._tell(log, Event.TOKEN_KEYS_TAKEN, count=len(keys.keys), ignored=keys.ignored)
         self._problem = None
+
+    def _tell(self, log: Callable[..., object], event: Event, **fields: object) -> None:
+        log(event, cluster=self._cluster, source=self._source.where, **fields)

@@ -219,7 +219,7 @@ class TokenReviewAuthenticator:
             if self._watch.is_idle():
                 with contextlib.suppress(BackendUnavailable, Overloaded, Unauthenticated):
                     await self._ask(PROBE)
-            await asyncio.sleep(PROBE_EVERY_S if self._watch.works else PROBE_RETRY_S)
+            await asyncio.sleep(self._watch.probe_pause_s())
 
 
 class _Watch:
@@ -227,16 +227,15 @@ class _Watch:
 
     def __init__(self, cluster: str, clock: Clock) -> None:
         self._name = f"authn/{cluster}/token_review"
-        self._log = get_logger().bind(cluster=cluster)
+        self._cluster = cluster
         self._clock = clock
         self._problem: str | None = "the API server has not answered yet"
         self._failing_since: datetime | None = None
         self._ever = False
         self._answered = False
 
-    @property
-    def works(self) -> bool:
-        return self._problem is None
+    def probe_pause_s(self) -> float:
+        return PROBE_EVERY_S if self._problem is None else PROBE_RETRY_S
 
     def is_idle(self) -> bool:
         """Return whether nothing was answered since this was last asked."""
@@ -245,14 +244,14 @@ class _Watch:
 
     def answered(self) -> None:
         if self._problem is not None:
-            self._log.info(Event.TOKEN_REVIEWS_WORK)
+            get_logger().info(Event.TOKEN_REVIEWS_WORK, cluster=self._cluster)
         self._problem, self._failing_since = None, None
         self._ever = self._answered = True
 
     def failed(self, problem: str) -> None:
         if self._failing_since is None:
             self._failing_since = self._clock()
-            self._log.error(Event.TOKEN_REVIEWS_FAIL, problem=problem)
+            get_logger().error(Event.TOKEN_REVIEWS_FAIL, cluster=self._cluster, problem=problem)
         self._problem = problem
 
     def health(self, stopped: str | None = None) -> Health:

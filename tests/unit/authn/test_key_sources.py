@@ -83,7 +83,7 @@ async def test_a_file_is_read_as_it_is_now(tmp_path: Path) -> None:
     other = jwks(jwk(rsa_key("two")))
     path.write_bytes(other)
     assert await source.fetch() == other
-    assert source.where == str(path)
+    assert (source.where, source.every_s) == (str(path), 2.0)
 
 
 async def test_a_file_that_is_missing_or_huge(tmp_path: Path) -> None:
@@ -171,6 +171,18 @@ async def test_discovery_leads_nowhere_unprotected(
     """An https issuer cannot send us to plain http, not even on loopback."""
     server.paths[DISCOVERY] = configuration(server.url, jwks_uri)
     assert cause in await fault(DiscoveredKeys(server.url, ca_file=ca_file))
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_development_issuer_may_lead_to_either(
+    server: HttpServer, ca_file: Path, scheme: str
+) -> None:
+    """An issuer on plain loopback may have its keys there, or better protected."""
+    issuer = HttpServer(paths={"/jwks": body(KEYS)})
+    async with serve(issuer):
+        keys_at = issuer.url if scheme == "http" else server.url
+        issuer.paths[DISCOVERY] = configuration(issuer.url, f"{keys_at}/jwks")
+        assert await fetch(DiscoveredKeys(issuer.url, ca_file=ca_file)) == KEYS
 
 
 @pytest.mark.parametrize("document", [b"", b"[]", b'{"issuer": "a", "issuer": "b"}'])

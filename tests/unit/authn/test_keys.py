@@ -112,8 +112,23 @@ def test_an_ecdsa_signature_has_one_length(algorithm: str) -> None:
     good = parse_token(text).signature
     half = len(good) // 2
     der = private.sign(signed.encode(), ec.ECDSA(HASHES[algorithm]))
-    for bad in [der, bytes(2 * half), b"", b"\0" + good, good + b"\0", good[:-1]]:
+    longer = good[:half] + b"\0" + good[half:]  # the same numbers, written longer
+    for bad in [der, bytes(2 * half), b"", b"\0" + good, good + b"\0", good[:-1], longer]:
         assert refused(key, f"{signed}.{encode(bad)}") == "the token's signature is wrong"
+
+
+def test_an_ecdsa_signature_cannot_be_written_shorter() -> None:
+    """Where S begins with a zero byte, leaving it out is refused as well."""
+    private = ec_key()
+    key = import_key(jwk(private))
+    for _ in range(10_000):
+        text = make_token(private, algorithm="ES256")
+        good = parse_token(text).signature
+        if good[32] == 0:
+            break
+    verify(key, text)
+    shorter = f"{text.rpartition('.')[0]}.{encode(good[:32] + good[33:])}"
+    assert refused(key, shorter) == "the token's signature is wrong"
 
 
 def test_a_key_of_another_issuer_refuses() -> None:
@@ -146,8 +161,10 @@ def test_a_key_of_another_issuer_refuses() -> None:
         ({"e": "AAAA"}, "not an RSA public key (ValueError)"),
         ({"e": number(2)}, "not an RSA public key (ValueError)"),
         ({"e": number(1)}, "not an RSA public key (ValueError)"),
-        ({"e": number(3)}, "RSA exponent outside 65537 to 2^32"),
-        ({"e": number(2**32 + 1)}, "RSA exponent outside 65537 to 2^32"),
+        ({"e": number(3)}, "RSA exponent is not 65537"),
+        ({"e": number(65535)}, "RSA exponent is not 65537"),
+        ({"e": number(65539)}, "RSA exponent is not 65537"),
+        ({"e": number(2**32 + 1)}, "RSA exponent is not 65537"),
         ({"d": "AQAB"}, "holds private or symmetric key material"),
         ({"p": ""}, "holds private or symmetric key material"),
     ],
@@ -172,11 +189,18 @@ def test_short_rsa_keys_are_left_out(bits: int) -> None:
         import_key(jwk(rsa_key("short", bits)))
 
 
-def test_a_huge_rsa_key_is_left_out() -> None:
-    """A modulus of 16384 bits would let every token cost milliseconds."""
-    huge = {**jwk(rsa_key()), "n": number(2**16383 + 1)}
-    with pytest.raises(UnusableKey, match="RSA modulus of 16384 bits"):
-        import_key(huge)
+@pytest.mark.parametrize("bits", [2047, 8193, 16384])
+def test_rsa_keys_outside_the_bounds_are_left_out(bits: int) -> None:
+    """From 2048 to 8192 bits: a longer modulus would let every token cost milliseconds."""
+    with pytest.raises(UnusableKey, match=f"RSA modulus of {bits} bits"):
+        import_key({**jwk(rsa_key()), "n": number(2 ** (bits - 1) + 1)})
+
+
+@pytest.mark.parametrize("bits", [2048, 8192])
+def test_rsa_keys_at_the_bounds_are_taken(bits: int) -> None:
+    """Both bounds are inside."""
+    entry = {**jwk(rsa_key()), "n": number(2 ** (bits - 1) + 1)}
+    assert frozenset(import_key(entry).verifiers) == RSA_ALGORITHMS
 
 
 @pytest.mark.parametrize(

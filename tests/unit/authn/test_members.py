@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 
 from meshsigner.authn.members import (
-    MAX_TIME_S,
     read_name,
     read_object,
     read_seconds,
@@ -51,8 +50,19 @@ def test_a_name_is_visible_and_bounded() -> None:
 def test_a_time_is_between_1970_and_10000() -> None:
     """The ends of the range, and what is no number."""
     assert read_seconds({"x": 0}, "x") == 0.0
-    assert read_seconds({"x": MAX_TIME_S - 1}, "x") == MAX_TIME_S - 1
-    bad: list[object] = [None, -1, -0.1, MAX_TIME_S, float("inf"), float("nan"), True, "1", [1], {}]
+    assert read_seconds({"x": 253_402_300_799}, "x") == 253_402_300_799
+    bad: list[object] = [
+        None,
+        -1,
+        -0.1,
+        253_402_300_800,
+        float("inf"),
+        float("nan"),
+        True,
+        "1",
+        [1],
+        {},
+    ]
     for value in bad:
         with pytest.raises(Unauthenticated, match=r"^x is missing or not a time$"):
             read_seconds({"x": value}, "x")

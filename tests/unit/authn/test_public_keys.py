@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
+from structlog.testing import capture_logs
 
 from meshsigner.authn.key_sets import KeyOwners
 from meshsigner.authn.keys import VerifyingKey
@@ -181,6 +182,46 @@ async def test_keys_are_read_again_by_themselves(source: FakeKeySource, clock: F
     await asyncio.sleep(0.01)
     assert source.fetches == fetches
     assert source.closed
+
+
+async def test_changes_are_told_once(keys: PublicKeys, source: FakeKeySource) -> None:
+    """One line when keys are taken, when they begin to be kept, and when a refresh works again."""
+    with capture_logs() as lines:
+        await keys.refresh()
+        await keys.refresh()
+        source.fault = away()
+        for _ in range(3):
+            with pytest.raises(BackendUnavailable):
+                await keys.refresh()
+        source.fault = None
+        await keys.refresh()
+        source.data = jwks(jwk(rsa_key()), {"kty": "oct", "k": "AA", "kid": "shared"})
+        await keys.refresh()
+    assert [(line["event"], line["log_level"]) for line in lines] == [
+        ("token keys taken", "info"),
+        ("no new token keys, the old ones are kept", "error"),
+        ("token keys taken", "info"),
+        ("token keys taken", "error"),
+    ]
+    assert lines[1]["problem"] == "connection refused"
+    assert lines[3]["ignored"] == ("key 'shared': holds private or symmetric key material",)
+    assert all((line["cluster"], line["source"]) == ("Kubernetes", "memory") for line in lines)
+
+
+async def test_a_failed_refresh_is_tried_again_soon(
+    keys: PublicKeys, source: FakeKeySource
+) -> None:
+    """After 5 s while keys could not be read, else as often as the source wants; one read 5 s."""
+    assert keys._pause_s() == 5.0
+    await keys.refresh()
+    assert keys._pause_s() == 300.0
+    source.fault = away()
+    with pytest.raises(BackendUnavailable):
+        await keys.refresh()
+    assert keys._pause_s() == 5.0
+    source.every_s = 2.0
+    assert keys._pause_s() == 2.0
+    assert keys._timeout_s == 5.0
 
 
 async def test_an_unchanged_set_stays_the_same_object(keys: PublicKeys) -> None:

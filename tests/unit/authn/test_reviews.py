@@ -144,6 +144,11 @@ def test_extra_members_are_names(value: object) -> None:
         read_review(status, ASKED)
 
 
+def test_a_name_may_have_253_characters() -> None:
+    """As long as an object's name in Kubernetes can be."""
+    assert read_review(authenticated(pod_name="x" * 253), ASKED).pod_name == "x" * 253
+
+
 def test_of_several_values_the_first_counts() -> None:
     """As istiod reads them; an empty list is no value."""
     status = authenticated()

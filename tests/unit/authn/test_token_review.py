@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from meshsigner.authn.token_review import PROBE, TokenReviewAuthenticator
 from meshsigner.errors import BackendUnavailable, Overloaded, Unauthenticated
@@ -204,10 +205,12 @@ async def test_an_answer_for_another_account_is_refused(
     authenticator: TokenReviewAuthenticator, reviewer: FakeReviewer, clock: FakeClock
 ) -> None:
     """Nobody becomes somebody else because answers were mixed up."""
-    reviewer.accounts[TOKEN] = authenticated("system:serviceaccount:foo:admin")
-    await parked(authenticator, clock).fetch()
-    with pytest.raises(Unauthenticated, match="another account's"):
-        authenticator.identify(show(TOKEN), clock.now)
+    for number, other in enumerate(["foo:admin", "foo:zed", "a:bar", "z:bar"]):
+        token = make_token(jti=f"{number}")
+        reviewer.accounts[token] = authenticated(f"system:serviceaccount:{other}")
+        await parked(authenticator, clock, token).fetch()
+        with pytest.raises(Unauthenticated, match="another account's"):
+            authenticator.identify(show(token), clock.now)
 
 
 async def test_names_that_kubernetes_could_not_have_given_are_refused(
@@ -303,14 +306,53 @@ async def test_readiness_does_not_flap(
     for _ in range(50):
         with pytest.raises(BackendUnavailable):
             await authenticator._ask("x")
+    clock.advance(9.9)
     [health] = authenticator.health()
     assert (health.ready, health.detail) == (True, "connection refused")
-    clock.advance(10)
-    assert not authenticator.health()[0].ready
+    for seconds in [0.1, 1.0]:
+        clock.advance(seconds)
+        assert not authenticator.health()[0].ready
     reviewer.fault = None
-    clock.advance(1)
     await ask(authenticator, clock)
     assert authenticator.health()[0].ready
+
+
+async def test_changes_are_told_once(
+    authenticator: TokenReviewAuthenticator, reviewer: FakeReviewer, clock: FakeClock
+) -> None:
+    """One line when reviews begin to work or to fail, none for each call; no token in them."""
+    with capture_logs() as lines:
+        await ask(authenticator, clock)
+        await authenticator._ask(TOKEN)
+        reviewer.fault = away()
+        for _ in range(3):
+            with pytest.raises(BackendUnavailable):
+                await authenticator._ask(TOKEN)
+        reviewer.fault = None
+        await authenticator._ask(TOKEN)
+    assert [(line["event"], line["log_level"]) for line in lines] == [
+        ("token reviews work", "info"),
+        ("token reviews fail", "error"),
+        ("token reviews work", "info"),
+    ]
+    assert lines[1]["problem"] == "connection refused"
+    assert all(line["cluster"] == "Kubernetes" for line in lines)
+    assert TOKEN not in str(lines)
+
+
+async def test_probes_are_for_quiet_times(
+    authenticator: TokenReviewAuthenticator, reviewer: FakeReviewer, clock: FakeClock
+) -> None:
+    """Every 30 s unless callers' own reviews were answered meanwhile, every 5 s on failure."""
+    watch = authenticator._watch
+    assert (watch.is_idle(), watch.probe_pause_s()) == (True, 5.0)
+    await ask(authenticator, clock)
+    assert (watch.is_idle(), watch.probe_pause_s()) == (False, 30.0)
+    assert watch.is_idle()
+    reviewer.fault = away()
+    with pytest.raises(BackendUnavailable):
+        await authenticator._ask(TOKEN)
+    assert (watch.is_idle(), watch.probe_pause_s()) == (True, 5.0)
 
 
 async def test_a_probe_that_died_is_seen(

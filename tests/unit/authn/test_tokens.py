@@ -84,6 +84,7 @@ def test_algorithms_that_are_not_allowed_are_refused(algorithm: str) -> None:
 
 def test_algorithms_are_allowed_by_configuration_only() -> None:
     """The default is RS256 and ES256; each other asymmetric one must be named."""
+    assert TokenRules(audiences=(AUDIENCE,), algorithms=ALGORITHMS).algorithms == ALGORITHMS
     for algorithm in ALGORITHMS:
         text = sign_parts(encode_json({**HEADER, "alg": algorithm}), encode_json(claims()))
         named = TokenRules(audiences=(AUDIENCE,), issuer=ISSUER, algorithms=frozenset({algorithm}))

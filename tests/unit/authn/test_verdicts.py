@@ -32,6 +32,7 @@ def test_a_refusal_stands_until_its_time_is_over() -> None:
     with pytest.raises(Unauthenticated, match="because"):
         verdicts.recall(b"a", 99.9)
     assert verdicts.recall(b"a", 100.0) is None
+    assert verdicts.recall(b"a", 100.1) is None
 
 
 def test_the_last_word_counts() -> None:
