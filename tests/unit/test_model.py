@@ -85,8 +85,6 @@ def test_two_equal_calls_are_two() -> None:
             credentials=Credentials(bearer_token=None),
             csr_pem=b"",
             asked_lifetime=timedelta(hours=1),
-            deadline_s=1.0,
-            line={},
         )
 
     assert ask() != ask()
