@@ -37,6 +37,8 @@ def test_commands_are_those_of_the_documentation() -> None:
         "version",
         "dev run",
         "dev token",
+        "agent run",
+        "agent status",
         "inventory list",
         "inventory show",
     }
