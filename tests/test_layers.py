@@ -59,12 +59,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"observe", "kube", "trust", "authn", "signing", "inventory", "rpc", "admin", "config"}
     | {"__init__", "verify"},
     "workers": WORDS | {"app", "admin", "config", "inventory", "observe", "rpc", "__init__"},
+    "sidecar": WORDS | {"agent", "observe", "admin", "trust"},
     "cli": ANYTHING,
     "__main__": {"cli"},
     "__init__": set(),
 }
 
 PURE = {*WORDS, "csr", "policy", "profile", "verify"}
+# Decisions inside an edge: the xDS protocol, and when a certificate is renewed.
+PURE_FILES = {"agent/session.py", "agent/schedule.py"}
 PURE_FILES = {"agent/session.py"}  # protocol cores inside units that are not pure as a whole
 IMPURE_IMPORTS = {
     *("asyncio", "grpc", "logging", "os", "pathlib", "random", "secrets", "socket", "ssl"),

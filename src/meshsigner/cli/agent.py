@@ -85,16 +85,20 @@ def run(
 
 def _run(file: Path | None, values: Mapping[str, Any]) -> None:
     # The agent's libraries are only loaded where one is started.
-    from meshsigner.cli.agent_process import run_agent  # noqa: PLC0415
+    from meshsigner.cli.agent_parts import plan_of  # noqa: PLC0415
+    from meshsigner.sidecar import become  # noqa: PLC0415
 
+    source = "options" if file is None else str(file)
     try:
-        run_agent(
-            build_agent_config(_given(values), name="options")
+        config = (
+            build_agent_config(_given(values), name=source)
             if file is None
             else load_agent_config(file)
         )
+        plan = plan_of(config, source)
     except ConfigurationError as error:
-        fail(Exit.INPUT, f"{file or 'options'}: the agent cannot start with this", *error.problems)
+        fail(Exit.INPUT, f"{source}: the agent cannot start with this", *error.problems)
+    become(plan)
 
 
 def _given(values: Any) -> Any:

@@ -5,6 +5,7 @@ All that is wrong is told at once.
 """
 
 import grp
+import logging
 import pwd
 from collections.abc import Callable
 from pathlib import Path
@@ -18,9 +19,30 @@ from meshsigner.agent.settings import AgentSettings, SharedSettings, WorkloadSet
 from meshsigner.cli.token import NoToken, read_token
 from meshsigner.config.agent import ISTIO_SOCKET, AgentConfig, AgentWorkload
 from meshsigner.errors import ConfigurationError
+from meshsigner.observe.logs import LogFormat
+from meshsigner.sidecar import Plan
 from meshsigner.spiffe import InvalidSpiffeId, SpiffeId, TrustDomain, WorkloadId
 
 T = TypeVar("T")
+
+
+def plan_of(config: AgentConfig, source: str) -> Plan:
+    """Make what an agent's process is started with.
+
+    Args:
+        config: Its configuration.
+        source: How that is called in problems.
+
+    Raises:
+        ConfigurationError: As `settings_of`.
+    """
+    return Plan(
+        settings=settings_of(config),
+        source=source,
+        log_format=LogFormat(config.logging.format),
+        log_level=logging.getLevelNamesMapping()[config.logging.level.upper()],
+        admin=None if config.admin is None else str(config.admin),
+    )
 
 
 def settings_of(config: AgentConfig) -> AgentSettings:
