@@ -4,7 +4,7 @@ A server of one process writes `inventory.db`, worker 3 of a supervisor
 `inventory-3.db`. Whatever wrote them, they are one inventory: whoever reads it
 reads them all, and one server at a time has it, by the lock of the named file.
 
-Source: docs/adr/0021.
+Source: docs/adr/0016.
 """
 
 import re

@@ -4,7 +4,7 @@ Pure. Policy and logging are taken in place. What a worker builds at its start
 is taken by replacing workers one after the other. What all workers must agree
 on at every moment, or what the supervisor itself holds, waits for a restart of
 the whole: two CAs must never share a port, not even for the seconds that
-replacing takes (docs/adr/0020).
+replacing takes (docs/adr/0015).
 """
 
 from dataclasses import dataclass

@@ -6,7 +6,7 @@ than workers, for a worker that is replaced serves until its successor does.
 The bounds of all files together never exceed the configured one: a file in use
 may grow up to its bound, a file at rest counts as it is.
 
-Source: docs/adr/0021.
+Source: docs/adr/0016.
 """
 
 from collections.abc import Collection, Mapping
