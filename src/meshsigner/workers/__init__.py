@@ -3,5 +3,5 @@
 `supervisor` starts, watches, reloads and ends them; `worker` is what runs in
 each. Between the two are `channel` (how they talk) and `messages` (what they
 say). `backoff`, `slots`, `readiness` and `changes` are the decisions, without
-a process in sight. The CA's key is in the workers alone, gRPC too.
+a process in sight. Keys and gRPC are the workers' alone.
 """
