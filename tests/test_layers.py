@@ -66,9 +66,8 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 
 PURE = {*WORDS, "csr", "policy", "profile", "verify"}
-# Decisions inside an edge: the xDS protocol, and when a certificate is renewed.
+# Decisions inside units that are not pure as a whole: the xDS protocol, when to renew.
 PURE_FILES = {"agent/session.py", "agent/schedule.py"}
-PURE_FILES = {"agent/session.py"}  # protocol cores inside units that are not pure as a whole
 IMPURE_IMPORTS = {
     *("asyncio", "grpc", "logging", "os", "pathlib", "random", "secrets", "socket", "ssl"),
     *("structlog", "subprocess", "threading", "time"),

@@ -9,7 +9,6 @@ Envoy, so that megabytes count.
 import os
 import pickle
 import sys
-import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -59,10 +58,11 @@ def become(plan: Plan) -> NoReturn:
     Raises:
         OSError: It cannot be executed.
     """
-    with tempfile.TemporaryFile() as file:
+    # In memory, for the root file system may be read-only; 0: it stays open over exec(2).
+    with os.fdopen(os.memfd_create("plan", 0), "w+b") as file:
         pickle.dump(plan, file)
+        file.flush()
         file.seek(0)
-        os.set_inheritable(file.fileno(), True)  # noqa: FBT003 - the library's own signature
         # -P: what lies in the working directory is no code of ours.
         arguments = [sys.executable, "-P", "-m", __name__, str(file.fileno())]
         os.execv(sys.executable, arguments)  # noqa: S606 - our own interpreter, no shell

@@ -274,7 +274,7 @@ async def test_push_is_logged_and_its_acknowledgement_timed(served: Served) -> N
     }
 
 
-async def test_delta_stream_speaks_envoys_bytes(served: Served) -> None:
+async def test_statement_69_delta_stream_speaks_envoys_bytes(served: Served) -> None:
     """Each resource has name and version of its own."""
     sds, client = served
     stream = client.delta()
@@ -342,7 +342,7 @@ async def test_delta_is_held_and_refused_like_the_other_form(tmp_path: Path) -> 
             assert (await stream.ended())[0] is grpc.StatusCode.INVALID_ARGUMENT
 
 
-async def test_fetch_without_names_gets_everything(served: Served) -> None:
+async def test_statement_69_fetch_without_names_gets_everything(served: Served) -> None:
     """A single call has nothing to unsubscribe from (SPIRE)."""
     _, client = served
     assert set((await client.fetch(sotw_request())).secrets) == set(NAMES)
