@@ -24,8 +24,16 @@ from meshsigner.verify import check_issuer
 
 MIN_ELEMENTS = 2  # a leaf and the roots
 
-# Whatever cryptography raises on malformed input.
-_UNREADABLE = (ValueError, TypeError, OverflowError, x509.InvalidVersion, x509.DuplicateExtension)
+# Whatever cryptography raises on malformed input; a property test holds it to that.
+UNREADABLE = (
+    ValueError,
+    TypeError,
+    OverflowError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 _BOTH_SIDES = {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH}
 
 
@@ -95,7 +103,7 @@ def check_answer(
             *_leaf_differences(answer.leaf, public_key, identity, now),
             *_path_differences(answer, now),
         ]
-    except _UNREADABLE as cause:
+    except UNREADABLE as cause:
         raise WrongAnswer("not a readable certificate") from cause
     if differences:
         raise WrongAnswer(*differences)
@@ -119,7 +127,7 @@ def render_name(certificate: x509.Certificate) -> str:
 def _load(element: str) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(element.encode())
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise WrongAnswer("an element is no PEM certificate") from error
 
 

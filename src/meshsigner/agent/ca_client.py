@@ -47,18 +47,36 @@ _CHANNEL_OPTIONS: tuple[tuple[str, object], ...] = (
 _TOKEN = re.compile(rb"[!-~]*")  # visible ASCII; RFC 6750 2.1 allows fewer
 
 
+# What each status means to a workload, for who reads its agent's log.
+_MEANINGS = {
+    "UNAUTHENTICATED": "the CA does not accept the token: it is missing, expired, for another "
+    "audience or cluster, or its pod is gone",
+    "PERMISSION_DENIED": "the CA knows the workload, and its policy gives it nothing",
+    "INVALID_ARGUMENT": "the CA does not accept the CSR: another identity than the token's, a kind "
+    "of key, or a lifetime that it does not give",
+    "FAILED_PRECONDITION": "the CA behind the server refused this order",
+    "UNIMPLEMENTED": "what answers there is no CA",
+    "RESOURCE_EXHAUSTED": "the CA has too much to do",
+    "UNAVAILABLE": "the CA is away, not ready, or no TLS could be agreed with it",
+    "DEADLINE_EXCEEDED": "the CA did not answer in time",
+    "INTERNAL": "the CA met an error of its own",
+}
+
+
 class CallFailed(Exception):
     """The server, or the way to it, answered with an error.
 
     Attributes:
         code: Name of the gRPC status, for example `UNAUTHENTICATED`.
         text: What came with it.
+        meaning: What that means, in words.
     """
 
     def __init__(self, code: str, text: str) -> None:
         super().__init__(f"{code}: {text}")
         self.code = code
         self.text = text
+        self.meaning = _MEANINGS.get(code, "an answer that a CA does not give")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

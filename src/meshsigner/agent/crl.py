@@ -14,6 +14,7 @@ from datetime import datetime
 
 from cryptography import x509
 
+from meshsigner.agent.answer import UNREADABLE
 from meshsigner.agent.secrets import SecretStore
 from meshsigner.observe.logs import get_logger
 from meshsigner.observe.names import Event
@@ -38,9 +39,15 @@ def parse_crls(pem: bytes) -> tuple[Crl, ...]:
     if _BLOCK.sub(b"", pem).strip():
         raise InvalidCrl("something beside PEM blocks of X509 CRLs")
     try:
-        return tuple(x509.load_pem_x509_crl(block[0]) for block in _BLOCK.finditer(pem))
-    except (ValueError, TypeError) as error:
+        return tuple(_load(block[0]) for block in _BLOCK.finditer(pem))
+    except UNREADABLE as error:
         raise InvalidCrl("a block that is no CRL") from error
+
+
+def _load(block: bytes) -> Crl:
+    crl = x509.load_pem_x509_crl(block)
+    _ = crl.issuer, crl.next_update_utc  # read when asked for, and needed later
+    return crl
 
 
 def remarks(crls: Sequence[Crl], cas: Sequence[x509.Certificate], now: datetime) -> Iterator[str]:

@@ -30,6 +30,7 @@ from meshsigner.observe.logs import get_logger
 from meshsigner.observe.names import Event
 
 WRONG_ANSWER = "WRONG_ANSWER"  # beside the names of gRPC's statuses
+_WRONG = "what the CA answered is not what was asked for"
 # Longest sleep in one piece: a machine that slept, or whose clock was set, notices after that.
 SLICE = timedelta(seconds=15)
 EXPIRY_POLL_S = 1.0  # validity has no finer grain, RFC 5280 4.1.2.5
@@ -130,9 +131,9 @@ class Life:
             try:
                 svid = await self._obtain()
             except CallFailed as failed:
-                self._failed(failed.code, str(failed))
+                self._failed(failed.code, str(failed), failed.meaning)
             except WrongAnswer as wrong:
-                self._failed(WRONG_ANSWER, str(wrong))
+                self._failed(WRONG_ANSWER, str(wrong), _WRONG)
             else:
                 await self._take(svid)
 
@@ -220,7 +221,7 @@ class Life:
         self.due_at = renewal_at(svid.taken_at, svid.not_after, self._timing, self._random())
         get_logger().info(event, renewal_at=self.due_at, **self._fields(svid))
 
-    def _failed(self, code: str, cause: str) -> None:
+    def _failed(self, code: str, cause: str, meaning: str) -> None:
         self._failures += 1
         self.last_failure = cause
         svid = self._store.svid
@@ -234,6 +235,7 @@ class Life:
             identity=str(self._store.identity),
             code=code,
             cause=cause,
+            meaning=meaning,
             again_after_s=round(wait.total_seconds(), 1),
             serving_until=None if svid is None else svid.not_after,
         )

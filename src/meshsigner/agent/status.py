@@ -8,7 +8,7 @@ import asyncio
 import json
 from asyncio import StreamReader, StreamWriter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -82,6 +82,6 @@ class StatusSocket:
             self._taken.release()
 
     async def _answer(self, _reader: StreamReader, writer: StreamWriter) -> None:
-        with closing(writer):
+        with closing(writer), suppress(ConnectionError):  # who asks may leave before the answer
             writer.write(json.dumps(self._document()).encode())
             await writer.drain()
