@@ -4,7 +4,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from tests.conformance.go_binary import BUILD_ENVIRONMENT, ISTIO_CLIENT
+from tests.conformance.go_binary import ALL, BUILD_ENVIRONMENT, ISTIO_CLIENT
 
 
 def test_go_sources_are_formatted() -> None:
@@ -32,3 +32,13 @@ def test_go_vet_finds_nothing() -> None:
         timeout=600,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_client_and_agent_are_of_one_istio() -> None:
+    """Istio's client code and Istio's agent come from the same version of one module."""
+    versions = set()
+    for binary in ALL:
+        lines = (binary.module / "go.mod").read_text().splitlines()
+        (line,) = [line for line in lines if line.strip().startswith("istio.io/istio ")]
+        versions.add(line.split()[1])
+    assert len(versions) == 1, versions

@@ -120,7 +120,7 @@ def _show_listener(mesh: Mesh) -> None:
     fresh.replace(mesh.directory / "listeners.json")
 
 
-def test_listener_waits_for_the_ca(outage: Outage) -> None:
+def test_statement_68_listener_waits_for_the_ca(outage: Outage) -> None:
     """Without a CA the listener warms in Envoy; when the CA comes, it serves."""
     assert outage.warming == {1}
     assert outage.early == set()

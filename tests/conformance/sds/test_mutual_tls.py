@@ -42,7 +42,7 @@ def _refusals(server: Envoy, why: str) -> int:
     return server.total(rf"^listener\.mtls\.ssl\.{why}$")
 
 
-def test_both_sides_prove_who_they_are(talking: Pair) -> None:
+def test_statement_69_both_sides_prove_who_they_are(talking: Pair) -> None:
     """Each side sees the other's SPIFFE ID, in the certificate that its agent obtained last."""
     reply = envoy.get(talking.plain, "/new")
     assert reply.status == 200, reply
@@ -96,7 +96,9 @@ def test_a_server_with_another_identity_is_refused(mesh: Mesh, talking: Pair) ->
     [(identity(CLIENT), "spiffe://cluster.local"), ("default", "ALL")],
     ids=["SPIFFE names", "SPIFFE validator"],
 )
-def test_names_of_spire_are_served(mesh: Mesh, talking: Pair, certificate: str, roots: str) -> None:
+def test_statement_63_names_of_spire_are_served(
+    mesh: Mesh, talking: Pair, certificate: str, roots: str
+) -> None:
     """The SPIFFE ID and the trust domain, and Envoy's SPIFFE validator, do as well."""
     sds = mesh.sds(CLIENT, certificate=certificate, roots=roots)
     with _other_client(mesh, talking, sds) as (_, plain):

@@ -33,7 +33,7 @@ def test_without_us_istio_asks_the_ca(mesh: Mesh, place: Path) -> None:
         assert FOUND not in istio.text()
 
 
-def test_istio_takes_our_socket(mesh: Mesh, place: Path) -> None:
+def test_statement_62_istio_takes_our_socket(mesh: Mesh, place: Path) -> None:
     """Where our socket is Istio's agent uses it, and Envoy serves by what it gives."""
     pilot_agent.prepare(place, mesh.roots, mesh.token(SERVER))
     socket = place / pilot_agent.SOCKET

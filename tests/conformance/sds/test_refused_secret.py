@@ -38,7 +38,7 @@ def _signal(both: Pair, number: signal.Signals) -> None:
         one.process.send_signal(number)
 
 
-def test_a_refused_secret_changes_nothing(mesh: Mesh) -> None:
+def test_statement_65_a_refused_secret_changes_nothing(mesh: Mesh) -> None:
     """Both Envoys refuse a key that is not the certificate's; traffic and renewals go on."""
     envoys = attrgetter("client", "server")
     with pair(mesh, instead=FAULTY, renewal={"spread": "0s"}) as both:

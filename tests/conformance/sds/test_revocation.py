@@ -74,7 +74,7 @@ def revoking(command: Path) -> Iterator[Revoking]:
                 yield Revoking(pair=both, root=root, issuer=issuer, file=file)
 
 
-def test_a_revoked_client_is_refused(revoking: Revoking) -> None:
+def test_statement_70_a_revoked_client_is_refused(revoking: Revoking) -> None:
     """The client is served, revoked, refused, and served again with its next certificate."""
     both = revoking.pair
     assert envoy.get(both.plain, "/new").status == 200

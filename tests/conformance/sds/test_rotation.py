@@ -135,7 +135,7 @@ def rotating(command: Path) -> Iterator[Rotating]:
                 )
 
 
-def test_certificates_are_renewed(rotating: Rotating, *, soak: bool) -> None:
+def test_statement_66_certificates_are_renewed(rotating: Rotating, *, soak: bool) -> None:
     """Leaf after leaf takes the place of the last; connections that are kept stay."""
     before = [len(one.lines("certificate obtained")) for one in rotating.pair.agents]
     with rotating.load() as load:
@@ -156,7 +156,7 @@ def test_another_intermediate_signs(rotating: Rotating) -> None:
         rotating.wait_issued_by(rotating.next_issuer)
 
 
-def test_a_new_root_is_announced(rotating: Rotating) -> None:
+def test_statement_61_a_new_root_is_announced(rotating: Rotating) -> None:
     """First phase of a change of roots: both are trusted, the old one still signs."""
     assert not rotating.is_trusted(rotating.new_issuer)
     with rotating.load(), rotating.new_roots_arrive():

@@ -107,7 +107,7 @@ def test_another_workloads_identity_is_refused(node: Node) -> None:
         assert curious.serials() == set()
 
 
-def test_another_user_gets_nothing(mesh: Mesh, program: Path) -> None:
+def test_statement_71_another_user_gets_nothing(mesh: Mesh, program: Path) -> None:
     """A process of a user that is not declared is not even heard."""
     declared = (USER, OTHER) if IS_ROOT else (OTHER, NOBODYS)
     stranger = NOBODYS if IS_ROOT else USER
