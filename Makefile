@@ -32,8 +32,9 @@ lock: ## Update the dependency locks (the one command for it)
 protos: $(STAMP) ## Regenerate the checked-in protobuf messages
 	$(BIN)/python -m grpc_tools.protoc -I meshsigner/_proto=protos --python_out=src --pyi_out=src $$(cd protos && find . -name '*.proto' | sed 's,^\./,meshsigner/_proto/,')
 
-docs: $(STAMP) ## Write docs/config.md from the models of the configuration
+docs: $(STAMP) ## Write docs/config.md and docs/agent-config.md from the models of the configuration
 	$(BIN)/meshsigner config-reference > docs/config.md
+	$(BIN)/meshsigner config-reference --agent > docs/agent-config.md
 
 run: $(STAMP) ## Start the server on its embedded defaults and sign a sidecar's CSR
 	$(BIN)/meshsigner dev run --demo

@@ -140,6 +140,11 @@ def _leaf_differences(
         yield f"the certificate names {identities_of(leaf)}, asked was {identity}"
     if not leaf.not_valid_before_utc <= now <= leaf.not_valid_after_utc:
         yield f"the certificate is not valid now, {now:%Y-%m-%d %H:%M:%S}Z"
+    yield from _usage_differences(leaf)
+
+
+def _usage_differences(leaf: x509.Certificate) -> Iterator[str]:
+    """Name what keeps a certificate from both sides of TLS; what is not said is allowed."""
     values = {extension.oid: extension.value for extension in leaf.extensions}
     constraints = values.get(ExtensionOID.BASIC_CONSTRAINTS)
     if constraints is not None and constraints.ca:

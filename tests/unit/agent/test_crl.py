@@ -97,3 +97,16 @@ def test_remarks_are_said_once_for_each_state() -> None:
         store.take(make_svid(leaf=leaf * 2 + ISSUER.pem.decode(), roots=ROOT.pem.decode()))
     said = [line["remark"] for line in logs if line["event"] == "remark on the CRL"]
     assert said == ["no CRL of CN=issuing: Envoy refuses every peer under it"]
+
+
+def test_nothing_is_said_of_an_expired_certificates_cas() -> None:
+    """Without a certificate there is no chain to compare with; the CRL is offered all the same."""
+    store = SecretStore(IDENTITY, with_crl=True)
+    store.take(make_svid(leaf=ISSUER.pem.decode(), roots=ROOT.pem.decode()))
+    file = _followed(store)
+    store.withdraw()
+    before = dict(store.versions)
+    with capture_logs() as logs:
+        file.take(_crl(ISSUER))
+    assert store.versions != before
+    assert [line["event"] for line in logs] == ["CRL taken"]
