@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tests.conformance.prerequisites import SERVERS_BIN
 from tests.conformance.sds.bootstrap import Bootstrap
@@ -136,11 +135,6 @@ class Envoy:
         used = json.loads(get(self.admin, "/certs").body)["certificates"]
         chains = [one["cert_chain"] for one in used if one.get("cert_chain")]
         return {chain[0]["serial_number"].lstrip("0").lower() for chain in chains}
-
-    def certificates(self) -> list[Mapping[str, Any]]:
-        """Return what it says of all certificates and roots that it uses."""
-        used: list[Mapping[str, Any]] = json.loads(get(self.admin, "/certs").body)["certificates"]
-        return used
 
     def tail(self) -> str:
         """Return the end of its log."""

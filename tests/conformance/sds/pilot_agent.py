@@ -115,6 +115,25 @@ def running(pod: Path, ca: Door, bootstrap: Bootstrap, account: str) -> Iterator
         bootstrap: What its Envoy is started with.
         account: Its service account, in namespace `foo`.
     """
+    log = pod / "pilot-agent.log"
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [PILOT_AGENT.path, "proxy", "sidecar"],
+            cwd=pod,
+            env=os.environ | _environment(pod, ca, bootstrap, account),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        yield PilotAgent(process=process, log=log)
+    finally:
+        _stop(process)
+
+
+def _environment(pod: Path, ca: Door, bootstrap: Bootstrap, account: str) -> dict[str, str]:
+    """Tell it what a pod's template would."""
     config = pod / "bootstrap.json"
     config.write_text(json.dumps(bootstrap.document()))
     proxy = {
@@ -127,7 +146,7 @@ def running(pod: Path, ca: Door, bootstrap: Bootstrap, account: str) -> Iterator
         "concurrency": 1,
         "terminationDrainDuration": "0.1s",
     }
-    told = {
+    return {
         "CA_ADDR": ca.address,
         "PROXY_CONFIG": json.dumps(proxy),
         "POD_NAME": f"{account}-0",
@@ -138,21 +157,6 @@ def running(pod: Path, ca: Door, bootstrap: Bootstrap, account: str) -> Iterator
         "ISTIO_META_CLUSTER_ID": "Kubernetes",
         "MINIMUM_DRAIN_DURATION": "0s",
     }
-    log = pod / "pilot-agent.log"
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            [PILOT_AGENT.path, "proxy", "sidecar"],
-            cwd=pod,
-            env=os.environ | told,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        yield PilotAgent(process=process, log=log)
-    finally:
-        _stop(process)
 
 
 def _port(address: str) -> int:

@@ -107,8 +107,3 @@ def running(address: str) -> Iterator[Load]:
         stop.set()
         for worker in workers:
             worker.join(REQUEST_TIMEOUT_S * 2)
-
-
-def send_for(seconds: float) -> None:
-    """Let a load run for a time."""
-    time.sleep(seconds)
