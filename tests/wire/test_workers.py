@@ -192,7 +192,7 @@ async def test_hangup_reaches_every_worker(server: Running, folder: Path) -> Non
 
 
 async def test_replacement_under_load_loses_nothing(server: Running, folder: Path) -> None:
-    """Settings that a worker takes at its start: each is replaced, and no agent notices."""
+    """Settings that a worker takes at its start, their number too: no agent loses a call."""
     workers = _pids(server)
     async with agents(server.address(), folder, fresh=4, warm=4) as tally:
         await tally.grown_by(20)
@@ -202,14 +202,18 @@ async def test_replacement_under_load_loses_nothing(server: Running, folder: Pat
             await asyncio.to_thread(
                 server.wait_for, rf'(?s)("workers":2,"event":"workers replaced".*){{{parked - 70}}}'
             )
+        (folder / "meshsigner.yaml").write_text(CONFIG + "workers: 1\n")
+        server.process.send_signal(signal.SIGHUP)
+        await asyncio.to_thread(server.wait_for, '"workers":1,"event":"workers replaced"')
         await tally.grown_by(20)
     assert tally.lost == []
     assert set(tally.codes) <= {"OK", "UNAVAILABLE"}
+    assert len(_pids(server)) == 1
     assert not set(workers) & set(_pids(server))
     assert not any(map(_is_alive, workers))
     assert tally.serials == {record.serial for record in _records(folder)}
     assert _metric(server, 'meshsigner_calls_total{reason="ok"}') == len(tally.leaves)
-    assert _metric(server, 'meshsigner_workers_ended_total{how="replaced"}') == 4
+    assert _metric(server, 'meshsigner_workers_ended_total{how="replaced"}') == 6
 
 
 async def test_settings_with_which_no_worker_starts_are_refused(

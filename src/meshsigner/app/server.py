@@ -21,6 +21,7 @@ from meshsigner.app.background import Background
 from meshsigner.app.collector import leave_alone_what_stays
 from meshsigner.app.parts import (
     authenticator_of,
+    caretaker_of,
     inventory_of,
     issuance_limits_of,
     policy_of,
@@ -163,6 +164,8 @@ class Server:
             raise TypeError("a part is missing without a problem")
         self._issuer, self._serving = issuer, serving
         closing.push_async_callback(Background(issuer.watch).stop)
+        if self._place is None:
+            closing.push_async_callback(Background(caretaker_of(config).run).stop)
         issuance = Issuance(
             authenticator=authenticator,
             signer=EmbeddedSigner(issuer),

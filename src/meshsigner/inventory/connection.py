@@ -116,7 +116,8 @@ def _configure(connection: sqlite3.Connection, synchronous: Synchronous, max_byt
         f"synchronous = {synchronous}",
         f"wal_autocheckpoint = {CHECKPOINT_PAGES}",
         f"journal_size_limit = {LOG_LIMIT_BYTES}",
-        f"max_page_count = {max_bytes // page_bytes}",
+        # 0 would mean "as before": without a bound
+        f"max_page_count = {max(1, max_bytes // page_bytes)}",
         # certificates are public: deleted ones need no overwriting with zeros
         "secure_delete = OFF",
         # a tampered file must not call functions through its own schema

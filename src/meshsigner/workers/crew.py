@@ -30,6 +30,7 @@ from meshsigner.workers.slots import at_rest, bound_of, free_slot
 _START_S = 60.0  # from a process's start until all but its port is ready
 _READY_S = 5.0  # from then until it could issue, beside others that can
 _POLL_S = 0.1
+_LOOK_S = 0.5  # within a probe's own patience of a second
 _SLACK_S = 5.0  # beyond the grace, for a worker to end
 _LEAVE_S = 5.0  # until a worker that ends takes no connection any more
 
@@ -107,8 +108,16 @@ class Crew:
             post.child.tell(Kind.RELOAD, **settings.plain())
 
     async def check(self) -> None:
-        """Have all workers report."""
+        """Have all workers report; those that do not answer time and again are killed."""
         await asyncio.gather(*(post.check() for post in self._posts))
+        self._take_down()
+
+    async def refresh(self) -> None:
+        """Have all workers report to somebody who looks; who does not answer says what it said."""
+        await asyncio.gather(*(post.child.ask(_LOOK_S) for post in self._posts))
+        self._take_down()
+
+    def _take_down(self) -> None:
         for post in self._posts:
             if post.child.serves and post.child.report.roots_pem:
                 self._roots_pem = post.child.report.roots_pem
@@ -143,6 +152,13 @@ class Crew:
         apart = [by_worker(number, families) for number, families in there]
         whole = [self._metrics.families(), self._outlived, *(families for _, families in there)]
         return merge([*whole, *apart])
+
+    def hold(self, number: int) -> bool:
+        """Keep workers from a place until it is taken out of `in_care`; False when one has it."""
+        if number in self.numbers():
+            return False
+        self.in_care.add(number)
+        return True
 
     def numbers(self) -> set[int]:
         """Return the places that have a worker, or will have one again."""

@@ -61,13 +61,14 @@ def _bound(wanted: Address) -> socket.socket:
             port.bind(where)
             undo.pop_all()
     except OSError as error:
-        raise ConfigurationError(_taken(wanted, port_holder(wanted.port))) from error
+        holder = _claimant(_name_of(wanted)) or port_holder(wanted.port)
+        raise ConfigurationError(_taken(wanted, holder)) from error
     return port
 
 
 def _claimed(address: Address) -> socket.socket:
     """Take the name that stands for the port among supervisors."""
-    name = f"\0meshsigner/{address}"
+    name = _name_of(address)
     with ExitStack() as undo:
         claim = undo.enter_context(socket.socket(socket.AF_UNIX))
         try:
@@ -77,6 +78,10 @@ def _claimed(address: Address) -> socket.socket:
         claim.listen(1)
         undo.pop_all()
     return claim
+
+
+def _name_of(address: Address) -> str:
+    return f"\0meshsigner/{address}"
 
 
 def _claimant(name: str) -> str | None:

@@ -15,7 +15,7 @@ from meshsigner.workers.child import Child, Died
 from meshsigner.workers.readiness import Standing
 from meshsigner.workers.settings import Settings
 
-ANSWER_S = 3.0  # a worker answers between two slices of a turn, each some 20 ms
+ANSWER_S = 2.0  # a worker answers between two slices of a turn, each some 20 ms
 UNANSWERED = 5  # so often in a row, and it hangs
 
 Hire = Callable[[int, Settings], Awaitable[Child]]

@@ -9,19 +9,16 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 
 from meshsigner.admin.server import AdminServer
 from meshsigner.app.background import Background
+from meshsigner.app.caretaker import Caretaker
 from meshsigner.app.problems import Problems
 from meshsigner.config import Config
-from meshsigner.errors import ConfigurationError, RecordFailed
+from meshsigner.errors import ConfigurationError
 from meshsigner.inventory.faults import Unusable, explain
-from meshsigner.inventory.files import lock_of, worker_files
-from meshsigner.inventory.lock import FileLock
-from meshsigner.inventory.rest import tend
+from meshsigner.inventory.files import lock_of
 from meshsigner.model import Health
 from meshsigner.observe.families import render_families
 from meshsigner.observe.logs import LogFormat, configure, get_logger
@@ -35,7 +32,6 @@ from meshsigner.workers.readiness import judge
 from meshsigner.workers.settings import Settings
 
 _CHECK_S = 1.0
-_TEND_S = 60.0
 _SLACK_S = 10.0  # beyond notice and grace, for workers to end
 
 
@@ -78,10 +74,10 @@ class Supervisor:
                 raise ConfigurationError(f"{error}; its own words stand above") from error
             if self._lock_fault is not None:
                 raise self._lock_fault
-            for loop in (self._check, self._tend):
+            for loop in (self._check, self._caretaker().run):
                 closing.push_async_callback(Background(loop).stop)
             self._closing = closing.pop_all()
-        await self._crew.check()
+        await self._crew.refresh()
         self._tell_ready()
 
     async def reload(self, config: Config | None) -> None:
@@ -123,7 +119,7 @@ class Supervisor:
 
     async def readiness(self) -> tuple[bool, Sequence[Health]]:
         """Return whether the server is ready, and the health of each worker's parts."""
-        await self._crew.check()
+        await self._crew.refresh()
         verdict = judge(
             self._crew.standings(), complete=self._crew.complete, draining=self._draining
         )
@@ -131,7 +127,7 @@ class Supervisor:
 
     async def figures(self) -> bytes:
         """Return the figures of the whole server."""
-        await self._crew.check()
+        await self._crew.refresh()
         return render_families(self._crew.families())
 
     # Its own life.
@@ -177,25 +173,15 @@ class Supervisor:
             await asyncio.sleep(_CHECK_S)
             await self._crew.check()
 
-    async def _tend(self) -> None:
-        """Look after inventory files that no worker writes."""
-        while True:
-            path = self._config.inventory.path
-            if path.exists():
-                await self._tend_one(path, self._lock)
-            for number, file in worker_files(path).items():
-                if number not in self._crew.numbers():
-                    self._crew.in_care.add(number)
-                    await self._tend_one(file)
-                    self._crew.in_care.remove(number)
-            await asyncio.sleep(_TEND_S)
-
-    async def _tend_one(self, file: Path, lock: FileLock | None = None) -> None:
-        retention = self._config.inventory.retention
-        try:
-            await asyncio.to_thread(tend, file, retention=retention, clock=_now, lock=lock)
-        except RecordFailed as error:
-            get_logger().error(Event.INVENTORY_NOT_TENDED, cause=str(error))
+    def _caretaker(self) -> Caretaker:
+        inventory = self._config.inventory
+        return Caretaker(
+            inventory.path,
+            retention=inventory.retention,
+            hold=self._crew.hold,
+            release=self._crew.in_care.discard,
+            lock=self._lock,
+        )
 
     def _tell_ready(self) -> None:
         standings = self._crew.standings()
@@ -206,10 +192,6 @@ class Supervisor:
             get_logger().warning(Event.NOT_READY, **where, missing=missing)
         else:
             get_logger().info(Event.READY, **where)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 def _configure_logs(config: Config) -> None:

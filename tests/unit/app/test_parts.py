@@ -9,6 +9,7 @@ import yaml
 
 from meshsigner.app.parts import (
     authenticator_of,
+    inventory_of,
     issuance_limits_of,
     policy_of,
     upkeep_of,
@@ -16,7 +17,8 @@ from meshsigner.app.parts import (
 )
 from meshsigner.config import Config, parse_config
 from meshsigner.config.sections import Limits as LimitsSection
-from meshsigner.errors import ConfigurationError
+from meshsigner.errors import ConfigurationError, RecordFailed
+from meshsigner.inventory.files import worker_file
 from meshsigner.issuance import IssuanceLimits
 from meshsigner.model import KeyAlgorithm
 from meshsigner.rpc.limits import Limits
@@ -46,6 +48,22 @@ def test_default_limits_are_those_of_the_code() -> None:
     """The documented defaults of all bounds are the ones that the parts have by themselves."""
     assert wire_limits_of(LimitsSection()) == Limits()
     assert issuance_limits_of(LimitsSection()) == IssuanceLimits()
+
+
+@pytest.mark.parametrize(("mib", "fits"), [(1, False), (3, True)])
+def test_files_of_workers_count_within_the_bound(
+    load: Load, tmp_path: Path, mib: int, *, fits: bool
+) -> None:
+    """A server of one process may write only what workers' files of before have left."""
+    path = tmp_path / "inventory.db"
+    worker_file(path, 0).write_bytes(bytes(2 * 1024**2))
+    inventory = inventory_of(load(inventory={"path": str(path), "max_bytes": f"{mib}MiB"}))
+    if fits:
+        inventory.probe()
+    else:
+        with pytest.raises(RecordFailed, match="has reached its size bound"):
+            inventory.probe()
+    inventory.close()
 
 
 def test_policy_has_the_rules_of_its_section(load: Load) -> None:
