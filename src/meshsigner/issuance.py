@@ -11,7 +11,7 @@ Source: docs/ARCHITECTURE.md, "A request's way".
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -72,7 +72,7 @@ class _Member:
 
     incoming: Incoming[Any]
     answer: asyncio.Future[Any]
-    rejoined: bool = False
+    parked_for: set[Hashable] = field(default_factory=set)
     ask: Ask = field(init=False)
     caller: Caller = field(init=False)
     request: CertificateRequest = field(init=False)
@@ -229,7 +229,7 @@ class Issuance:
 
     def _read(self, member: _Member) -> bool:
         """Read what the call says; once is enough for one that rejoins."""
-        if not member.rejoined:
+        if not member.parked_for:
             member.ask = member.incoming.read()
         return True
 
@@ -352,8 +352,10 @@ class Issuance:
             self._gather.poke()
 
     def _park(self, member: _Member, parked: Parked) -> None:
-        if member.rejoined:
+        """Wait for something, once: what was fetched and settles nothing never will."""
+        if parked.key in member.parked_for:
             raise BackendUnavailable("what was fetched did not settle who the caller is")
+        member.parked_for.add(parked.key)
         self._shedding(lambda: self._parking.park(member, parked))
 
     def _resume(self, member: _Member, error: BaseException | None) -> None:
@@ -363,7 +365,6 @@ class Issuance:
         if error is not None:
             member.fail(error)
         elif not member.done():
-            member.rejoined = True
             self._gather.rejoin(member, member.incoming.size_bytes)
 
     def _shedding(self, admit: Callable[[], object]) -> None:

@@ -146,6 +146,8 @@ class FakeAuthenticator:
         fetches: How often each was fetched.
         error: Raised by every fetch, when set.
         gate: Fetches wait for it.
+        stubborn: Fetches change nothing.
+        stages: What must be fetched for an unknown token, one after the other.
     """
 
     def __init__(self) -> None:
@@ -155,6 +157,7 @@ class FakeAuthenticator:
         self.gate = asyncio.Event()
         self.gate.set()
         self.stubborn = False
+        self.stages = [""]
 
     def identify(self, credentials: Credentials, now: datetime) -> Caller | Parked:
         """Prove the caller named by the token."""
@@ -164,7 +167,8 @@ class FakeAuthenticator:
             msg = "not a token of this fake"
             raise Unauthenticated(msg)
         if token in self.unknown:
-            return Parked(key=("Kubernetes", token), fetch=lambda: self._fetch(token))
+            key = ("Kubernetes", token, self.stages[0])
+            return Parked(key=key, fetch=lambda: self._fetch(token))
         namespace, service_account, *pod = token.split("/")
         return make_caller(namespace, service_account, *pod)
 
@@ -173,7 +177,9 @@ class FakeAuthenticator:
         await self.gate.wait()
         if self.error is not None:
             raise self.error
-        if not self.stubborn:
+        if len(self.stages) > 1:
+            self.stages.pop(0)
+        elif not self.stubborn:
             self.unknown.discard(token)
 
     def health(self) -> Sequence[Health]:

@@ -287,6 +287,15 @@ async def test_a_call_that_parks_again_is_answered() -> None:
             await world.issue("foo/bar/1")
 
 
+async def test_a_call_may_wait_for_one_thing_after_the_other() -> None:
+    """A cluster with two ways of proof may need a key first and a review then."""
+    async with _world() as world:
+        world.authenticator.unknown = {"foo/bar/1"}
+        world.authenticator.stages = ["key", "review"]
+        assert isinstance(await world.issue("foo/bar/1"), Chain)
+        assert world.authenticator.fetches == ["foo/bar/1", "foo/bar/1"]
+
+
 async def test_a_bug_in_a_fetch_reaches_its_callers() -> None:
     """An undocumented error of a fetch is raised to those who waited for it."""
     async with _world() as world:

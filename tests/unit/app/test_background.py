@@ -2,13 +2,14 @@
 
 import asyncio
 
-import pytest
-
 from meshsigner.app.background import Background
+from meshsigner.observe.logs import configure
 
 
-async def test_loop_that_fails_is_taken_up_again(capfd: pytest.CaptureFixture[str]) -> None:
+async def test_loop_that_fails_is_taken_up_again() -> None:
     """A bug in a loop is logged with its traceback, and the loop runs again."""
+    said: list[bytes] = []
+    configure(write=said.append)
     runs: list[int] = []
     again = asyncio.Event()
 
@@ -24,8 +25,7 @@ async def test_loop_that_fails_is_taken_up_again(capfd: pytest.CaptureFixture[st
         await again.wait()
     await background.stop()
     assert runs == [0, 1]
-    said = capfd.readouterr()
-    assert "RuntimeError: a bug" in said.out + said.err
+    assert b"RuntimeError: a bug" in b"".join(said)
 
 
 async def test_stop_waits_for_the_loop() -> None:
