@@ -142,8 +142,6 @@ class Issuance:
         self._wrong: WrongCertificate | None = None
         self._draining = False
 
-    # --- from outside -------------------------------------------------------
-
     async def issue(self, incoming: Incoming[Answer]) -> Answer:
         """Answer one call.
 
