@@ -74,13 +74,19 @@ def test_reference_is_printed_whole(run: Run) -> None:
 
 
 @pytest.mark.parametrize("name", BLOCKS)
-def test_documented_yaml_is_a_good_configuration_or_says_whose_it_is(name: str) -> None:
+def test_documented_yaml_is_a_good_configuration_or_says_whose_it_is(
+    run: Run, tmp_path: Path, name: str
+) -> None:
     """Each YAML block of README and docs is a good configuration, or names another program."""
     block = BLOCKS[name]
     if block.startswith("# meshsigner.yaml\n"):
         parse_config(block, name=name)
+    elif block.startswith("# agent.yaml\n"):
+        path = tmp_path / "agent.yaml"
+        path.write_text(block)
+        run("check-config", "--agent", path)
     else:
-        assert re.match(r"# (Istio|Kubernetes|Prometheus): ", block)
+        assert re.match(r"# (Envoy|Istio|Kubernetes|Prometheus): ", block)
 
 
 def test_readme_shows_configurations() -> None:
