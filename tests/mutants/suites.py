@@ -14,7 +14,10 @@ _SUITES = {
         *("tests/unit/test_profile.py", _VALUES),
         *("tests/property/test_profile.py", "tests/vectors/test_recorded.py"),
     ),
-    "verify.py": (_VALUES, "tests/property/test_verify.py", "tests/vectors/test_recorded.py"),
+    "verify.py": (
+        *("tests/unit/test_verify.py", _VALUES),
+        *("tests/property/test_verify.py", "tests/vectors/test_recorded.py"),
+    ),
     "spiffe.py": (_VALUES, "tests/unit/test_spiffe.py", "tests/property/test_spiffe.py"),
 }
 _AUTHN = (
