@@ -11,7 +11,7 @@ from meshsigner import verify
 from meshsigner.csr import parse_csr
 from meshsigner.errors import WrongCertificate
 from meshsigner.model import Chain, Order, Terms
-from meshsigner.profile import Template
+from meshsigner.profile import Template, tlv
 from meshsigner.spiffe import WorkloadId
 from meshsigner.verify import check_issued, check_issuer
 from tests.fakes.pipeline import (
@@ -69,6 +69,12 @@ def _signed(signer: FakeSigner, order: Order, serial: int) -> Chain:
     assert isinstance(signer.key, ec.EllipticCurvePrivateKey)
     signature = signer.key.sign(tbs, ec.ECDSA(verify._SHA256))
     return dataclasses.replace(chain, serial=serial, leaf_der=template.assemble(tbs, signature))
+
+
+@pytest.mark.parametrize("size", [0, 1, 127, 128, 254, 255, 256, 257, 65_535])
+def test_lengths_are_written_with_the_fewest_octets(size: int) -> None:
+    """The check's own encoding of lengths agrees with the profile's (X.690 10.1)."""
+    assert verify._tlv(0x30, bytes(size)) == tlv(0x30, bytes(size))
 
 
 _BEFORE_2050 = datetime(2049, 12, 31, 23, 59, 59, tzinfo=UTC)
@@ -163,6 +169,12 @@ def test_the_last_of_the_path_is_what_a_root_must_have_signed() -> None:
         check_issuer(make_issuer(issuer, intermediates=(issuer, _MIDDLE), roots=(other,)), NOW)
     check_issuer(make_issuer(issuer, intermediates=(issuer, _MIDDLE, _ROOT), roots=(_ROOT,)), NOW)
     check_issuer(make_issuer(issuer, intermediates=(issuer, _MIDDLE), roots=(_ROOT, other)), NOW)
+
+
+def test_a_trust_anchor_need_not_have_signed_itself() -> None:
+    """A path may end in an anchor of the bundle that another CA, unknown here, has signed."""
+    issuer = make_ca_certificate(_CA_KEY, "issuer", signed_by=(_MIDDLE, _MIDDLE_KEY))
+    check_issuer(make_issuer(issuer, intermediates=(issuer, _MIDDLE), roots=(_MIDDLE,)), NOW)
 
 
 def test_a_path_length_that_is_more_than_enough_passes() -> None:
