@@ -18,6 +18,21 @@ with a configuration is `ConfigurationError`, which no request ever raises.
 
 from typing import ClassVar
 
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+
+# Whatever cryptography raises on malformed certificates, requests and CRLs; the
+# fuzz and property tests of all who read such input hold it to that.
+UNREADABLE_X509 = (
+    ValueError,
+    TypeError,
+    OverflowError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+
 
 class MeshsignerError(Exception):
     """Root of all documented errors.

@@ -395,5 +395,6 @@ class Issuance:
         now_s = loop.time()
         for member in [m for m in self._outstanding if m.incoming.deadline_s <= now_s]:
             member.fail(DeadlinePassed("the request was not answered within its time"))
-        again = bool(self._outstanding) or None
-        self._sweeper = again and loop.call_later(_SWEEP_S, self._sweep)
+        self._sweeper = None
+        if self._outstanding:
+            self._sweeper = loop.call_later(_SWEEP_S, self._sweep)

@@ -13,6 +13,8 @@ from cryptography import x509
 
 from meshsigner.spiffe import WorkloadId
 
+MAX_CSR_BYTES = 16_384  # a PEM request with an RSA-4096 key has about 1,800
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
@@ -29,7 +31,7 @@ class Credentials:
         secure: True when the transport is TLS.
     """
 
-    bearer_token: str | None
+    bearer_token: str | None = field(repr=False)
     cluster_id: str = ""
     impersonated_identity: str = ""
     cert_signer: str = ""

@@ -11,7 +11,7 @@ Source: docs/ARCHITECTURE.md, "Overload".
 """
 
 from collections import Counter, OrderedDict, deque
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum
@@ -193,10 +193,6 @@ class OrderQueue:
     def settle(self, ticket: Ticket) -> None:
         """Let nobody join any more: the order is answered, refused or given up."""
         self._in_flight.pop(ticket.key, None)
-
-    def unsettled(self) -> Iterator[Ticket]:
-        """Go over all tickets in flight."""
-        return iter(list(self._in_flight.values()))
 
     def worked(self, orders: int, seconds: float) -> None:
         """Learn what an order costs, for the wait to be expected."""

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 
-from meshsigner.errors import WrongCertificate
+from meshsigner.errors import UNREADABLE_X509, WrongCertificate
 from meshsigner.model import Chain, Issuer, Order, Terms
 
 MIN_SERIAL_BITS = 64  # entropy that a predictable serial would lack
@@ -58,16 +58,6 @@ _LEAF_EXTENSIONS = frozenset(
 _SHA256, _SHA384 = hashes.SHA256(), hashes.SHA384()
 _PKCS1V15 = padding.PKCS1v15()
 
-# Whatever cryptography raises on malformed input; the fuzz tests hold it to that.
-_UNREADABLE = (
-    ValueError,
-    TypeError,
-    OverflowError,
-    UnsupportedAlgorithm,
-    x509.InvalidVersion,
-    x509.DuplicateExtension,
-    x509.UnsupportedGeneralNameType,
-)
 
 _IssuerKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 
@@ -91,7 +81,7 @@ def check_issued(chain: Chain, order: Order) -> Chain:
         if leaf.tbs_certificate_bytes != _expected_tbs(facts, order, chain.serial):
             _refuse(_differences(leaf, chain, order))
         facts.check_signature(leaf, chain.leaf_der)
-    except _UNREADABLE as cause:
+    except UNREADABLE_X509 as cause:
         raise WrongCertificate(("not a readable certificate",)) from cause
     except InvalidSignature as cause:
         raise WrongCertificate(("not signed by its issuer",)) from cause

@@ -195,7 +195,7 @@ def test_every_call_ends_as_it_must(calls: list[_Call], weather: _Weather) -> No
         }
         cancelled = any(call.gives_up is not None or not call.lives_s for call in calls)
         assert rows.keys() - taken <= known_gone or cancelled
-        assert not list(scene.issuance._orders.unsettled())
+        assert not scene.issuance._orders._in_flight
         assert not len(scene.issuance._orders)
         assert not scene.issuance._outstanding
 

@@ -5,9 +5,9 @@ import hashlib
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from meshsigner.csr import MAX_CSR_BYTES, parse_csr
+from meshsigner.csr import parse_csr
 from meshsigner.errors import InvalidCsr
-from meshsigner.model import KeyAlgorithm
+from meshsigner.model import MAX_CSR_BYTES, KeyAlgorithm
 from tests.vectors import der
 from tests.vectors.pkcs10 import (
     COMMON_NAME,

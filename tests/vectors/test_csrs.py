@@ -6,8 +6,9 @@ from typing import cast
 
 import pytest
 
-from meshsigner.csr import MAX_CSR_BYTES, parse_csr
+from meshsigner.csr import parse_csr
 from meshsigner.errors import InvalidCsr
+from meshsigner.model import MAX_CSR_BYTES
 from tests.vectors.case import Case, Possession, Verdict
 from tests.vectors.judge import decide, verdict_on
 from tests.vectors.make_csrs import FOLDER, all_cases, differences

@@ -18,22 +18,12 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
-from meshsigner.errors import WrongCertificate
+from meshsigner.errors import UNREADABLE_X509, WrongCertificate
 from meshsigner.model import Issuer, TrustBundle
 from meshsigner.verify import check_issuer
 
 MIN_ELEMENTS = 2  # a leaf and the roots
 
-# Whatever cryptography raises on malformed input; a property test holds it to that.
-UNREADABLE = (
-    ValueError,
-    TypeError,
-    OverflowError,
-    UnsupportedAlgorithm,
-    x509.InvalidVersion,
-    x509.DuplicateExtension,
-    x509.UnsupportedGeneralNameType,
-)
 _BOTH_SIDES = {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH}
 
 
@@ -103,7 +93,7 @@ def check_answer(
             *_leaf_differences(answer.leaf, public_key, identity, now),
             *_path_differences(answer, now),
         ]
-    except UNREADABLE as cause:
+    except UNREADABLE_X509 as cause:
         raise WrongAnswer("not a readable certificate") from cause
     if differences:
         raise WrongAnswer(*differences)
@@ -127,7 +117,7 @@ def render_name(certificate: x509.Certificate) -> str:
 def _load(element: str) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(element.encode())
-    except UNREADABLE as error:
+    except UNREADABLE_X509 as error:
         raise WrongAnswer("an element is no PEM certificate") from error
 
 

@@ -14,8 +14,8 @@ from datetime import datetime
 
 from cryptography import x509
 
-from meshsigner.agent.answer import UNREADABLE
 from meshsigner.agent.secrets import SecretStore
+from meshsigner.errors import UNREADABLE_X509
 from meshsigner.observe.logs import get_logger
 from meshsigner.observe.names import Event
 
@@ -40,7 +40,7 @@ def parse_crls(pem: bytes) -> tuple[Crl, ...]:
         raise InvalidCrl("something beside PEM blocks of X509 CRLs")
     try:
         return tuple(_load(block[0]) for block in _BLOCK.finditer(pem))
-    except UNREADABLE as error:
+    except UNREADABLE_X509 as error:
         raise InvalidCrl("a block that is no CRL") from error
 
 

@@ -16,10 +16,11 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from meshsigner.agent.answer import UNREADABLE, WrongAnswer, check_answer
+from meshsigner.agent.answer import WrongAnswer, check_answer
 from meshsigner.agent.keys import PrivateKey
 from meshsigner.agent.life import svid_of
 from meshsigner.agent.secrets import Svid
+from meshsigner.errors import UNREADABLE_X509
 from meshsigner.observe.logs import get_logger
 from meshsigner.observe.names import Event
 from meshsigner.spiffe import SpiffeId
@@ -72,7 +73,7 @@ class OutputFiles:
             return None
         try:
             return self._read(now)
-        except (OSError, WrongAnswer, *UNREADABLE) as error:
+        except (OSError, WrongAnswer, *UNREADABLE_X509) as error:
             get_logger().warning(
                 Event.CERTIFICATE_NOT_RESTORED,
                 directory=str(self._directory),

@@ -24,7 +24,7 @@ from meshsigner.authn.verdicts import REFUSED_FOR_S, Verdicts
 from meshsigner.errors import ConfigurationError, Unauthenticated
 from meshsigner.model import AuthMethod, Caller, Credentials, Health
 from meshsigner.ports import Parked
-from meshsigner.spiffe import InvalidSpiffeId, TrustDomain, WorkloadId
+from meshsigner.spiffe import TrustDomain
 
 
 class JwtAuthenticator:
@@ -118,12 +118,8 @@ class JwtAuthenticator:
         return caller
 
     def _caller(self, token: UnverifiedToken) -> Caller:
-        try:
-            identity = WorkloadId.of(self.trust_domain, token.namespace, token.service_account)
-        except InvalidSpiffeId:
-            raise Unauthenticated("a name that Kubernetes could not have given") from None
         return Caller(
-            identity=identity,
+            identity=token.identity_in(self.trust_domain),
             cluster=self.cluster,
             auth_method=AuthMethod.JWT,
             credential_id=token.credential_id,

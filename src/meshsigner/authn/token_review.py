@@ -30,7 +30,7 @@ from meshsigner.model import AuthMethod, Caller, Credentials, Health
 from meshsigner.observe.logs import get_logger
 from meshsigner.observe.names import Event
 from meshsigner.ports import Parked
-from meshsigner.spiffe import InvalidSpiffeId, TrustDomain, WorkloadId
+from meshsigner.spiffe import TrustDomain
 
 # Those who waited for an answer come back with the next turn: so long, at
 # least, it stays known to them, however short answers are believed otherwise.
@@ -200,12 +200,8 @@ class TokenReviewAuthenticator:
             token.service_account,
         ):
             raise Unauthenticated("the API server knows the token as another account's")
-        try:
-            identity = WorkloadId.of(self.trust_domain, token.namespace, token.service_account)
-        except InvalidSpiffeId:
-            raise Unauthenticated("a name that Kubernetes could not have given") from None
         return Caller(
-            identity=identity,
+            identity=token.identity_in(self.trust_domain),
             cluster=self.cluster,
             auth_method=AuthMethod.TOKEN_REVIEW,
             credential_id=reviewed.credential_id,

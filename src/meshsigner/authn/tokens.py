@@ -18,6 +18,7 @@ from meshsigner.authn.compact_jws import ALGORITHMS, MAX_TOKEN_BYTES, parse_comp
 from meshsigner.authn.members import read_name, read_object, read_seconds, read_text
 from meshsigner.errors import ConfigurationError, Unauthenticated
 from meshsigner.model import Credentials
+from meshsigner.spiffe import InvalidSpiffeId, TrustDomain, WorkloadId
 
 _LEGACY_ISSUER = "kubernetes/serviceaccount"
 _LEGACY_PREFIX = "kubernetes.io/serviceaccount/"
@@ -91,6 +92,17 @@ class UnverifiedToken:
     node_name: str
     signed: bytes
     signature: bytes
+
+    def identity_in(self, trust_domain: TrustDomain) -> WorkloadId:
+        """Name the workload whose token it says to be.
+
+        Raises:
+            Unauthenticated: No namespace or account of Kubernetes is called so.
+        """
+        try:
+            return WorkloadId.of(trust_domain, self.namespace, self.service_account)
+        except InvalidSpiffeId:
+            raise Unauthenticated("a name that Kubernetes could not have given") from None
 
 
 def bearer_token(credentials: Credentials) -> str:

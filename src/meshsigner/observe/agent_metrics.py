@@ -9,19 +9,14 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from prometheus_client import (
-    CollectorRegistry,
     Counter,
     Gauge,
-    GCCollector,
     Histogram,
-    Info,
-    ProcessCollector,
-    disable_created_metrics,
     generate_latest,
 )
 
-from meshsigner import __version__
 from meshsigner.observe import names
+from meshsigner.observe.registry import process_registry, show_build
 
 # From a key and one call to five attempts with their waits.
 _OBTAINED_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -40,13 +35,8 @@ class AgentMetrics:
     """
 
     def __init__(self, workloads: Iterable[str]) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no annotation
-        self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
-        GCCollector(registry=self.registry)
-        Info(names.BUILD, "Which build runs.", registry=self.registry).info(
-            {"version": __version__},
-        )
+        self.registry = process_registry()
+        show_build(self.registry)
         self._make_certificate_metrics()
         self._make_secret_metrics()
         for workload in workloads:

@@ -11,22 +11,17 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 
 from prometheus_client import (
-    CollectorRegistry,
     Counter,
     Gauge,
-    GCCollector,
     Histogram,
-    Info,
-    ProcessCollector,
-    disable_created_metrics,
     generate_latest,
 )
 
-from meshsigner import __version__
 from meshsigner.errors import MeshsignerError
 from meshsigner.model import Issuer
 from meshsigner.observe import names
 from meshsigner.observe.istio_metrics import IstioMetrics
+from meshsigner.observe.registry import process_registry, show_build
 
 # A lone request takes under a millisecond, the longest ten seconds.
 _CALL_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -54,15 +49,10 @@ class Metrics:
     """
 
     def __init__(self) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no annotation
-        self.registry = CollectorRegistry()
+        self.registry = process_registry()
         self._istio = IstioMetrics()
         self.registry.register(self._istio)
-        ProcessCollector(registry=self.registry)
-        GCCollector(registry=self.registry)
-        Info(names.BUILD, "Which build runs.", registry=self.registry).info(
-            {"version": __version__},
-        )
+        show_build(self.registry)
         self._make_call_metrics()
         self._make_pipeline_metrics()
         self._make_edge_metrics()

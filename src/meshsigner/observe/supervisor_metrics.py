@@ -1,26 +1,20 @@
 """The supervisor's own figures: its workers, and what its own process uses."""
 
 from prometheus_client import (
-    CollectorRegistry,
     Counter,
     Gauge,
-    GCCollector,
-    ProcessCollector,
-    disable_created_metrics,
 )
 
 from meshsigner.observe import names
 from meshsigner.observe.families import Family, read_families
+from meshsigner.observe.registry import process_registry
 
 
 class SupervisorMetrics:
     """All figures of a supervisor's own."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no annotation
-        self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
-        GCCollector(registry=self.registry)
+        self.registry = process_registry()
         self._wanted = Gauge(
             names.WORKERS_WANTED, "Workers that should serve.", registry=self.registry
         )

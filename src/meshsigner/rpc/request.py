@@ -13,10 +13,9 @@ from google.protobuf.struct_pb2 import Value
 
 from meshsigner._proto.istio.v1.auth.ca_pb2 import IstioCertificateRequest
 from meshsigner.errors import InvalidCsr
-from meshsigner.model import Ask, Chain, Credentials
+from meshsigner.model import MAX_CSR_BYTES, Ask, Chain, Credentials
 from meshsigner.rpc.calls import Call
 
-MAX_CSR_BYTES = 16 * 1024  # Istio's own CSRs are 0.5 to 1.1 KiB; RSA-4096 needs 1.8 KiB
 # What a Go Duration holds, in seconds; istiod's arithmetic overflows beyond it
 # to a negative lifetime, which means the default.
 # Source: istio security/pkg/server/ca/server.go CreateCertificate.

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from meshsigner.errors import UNREADABLE_X509
 from meshsigner.trust.findings import Findings
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
@@ -26,14 +26,6 @@ MAX_RSA_BITS = 4_096  # beyond it a signature costs more than the rest of the wa
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----((?:(?!-----).)*)-----END \1-----", re.DOTALL)
 # RFC 5958 (PKCS #8), RFC 8017 (PKCS #1), RFC 5915 (SEC 1)
 _KEY_LABELS = frozenset({"PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY"})
-_UNREADABLE = (
-    ValueError,
-    TypeError,
-    UnsupportedAlgorithm,
-    x509.DuplicateExtension,
-    x509.InvalidVersion,
-    x509.UnsupportedGeneralNameType,
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +92,7 @@ def _parse_certificate(block: _Block, where: str, findings: Findings) -> x509.Ce
         # The library reads these when asked; what cannot be read must show now.
         _ = (certificate.subject, certificate.issuer, certificate.extensions)
         _ = (certificate.public_key(), certificate.signature_hash_algorithm)
-    except _UNREADABLE as error:
+    except UNREADABLE_X509 as error:
         findings.problem(
             where,
             f"cannot be parsed ({_first_line(error)}); expected X.509 as RFC 5280 has it; "
@@ -143,7 +135,7 @@ def parse_private_key(data: bytes, path: Path, findings: Findings) -> PrivateKey
 def _load_key(block: _Block, path: Path, findings: Findings) -> PrivateKey | None:
     try:
         key = load_pem_private_key(block.text, password=None)
-    except _UNREADABLE as error:
+    except UNREADABLE_X509 as error:
         findings.problem(
             path,
             f"the key cannot be parsed ({type(error).__name__}); expected PKCS #8, PKCS #1 or "
