@@ -124,14 +124,16 @@ class Overloaded(MeshsignerError):
 
     Args:
         what: Which bound was met, for the log and the metric's label.
+        retry_after_s: When a backend says how long to leave it alone, seconds.
     """
 
     reason = "overloaded"
     client_text = "the server is overloaded, try again"
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(f"bound met: {what}")
         self.what = what
+        self.retry_after_s = retry_after_s
 
 
 class ServiceFault(MeshsignerError):

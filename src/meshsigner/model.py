@@ -204,6 +204,7 @@ class Order:
         cert_signer: Which backend was asked for, empty for the default.
         issuer: The issuer whose lifetime the terms respect.
         peer: The client's address, for the record.
+        csr_pem: The CSR as it came, for a remote CA that wants one.
     """
 
     caller: Caller
@@ -212,6 +213,7 @@ class Order:
     cert_signer: str
     issuer: Issuer
     peer: str
+    csr_pem: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,6 +231,71 @@ class Chain:
     issuer: Issuer
     serial: int
     backend: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leeway:
+    """How far a backend's answer may differ from its order; none for one of our own making.
+
+    Attributes:
+        backdate: NotBefore may lie this much before the order's, or up to the
+            moment of issue after it.
+        shorten: True accepts a NotAfter before the order's, where a CA caps it.
+    """
+
+    backdate: timedelta = timedelta()
+    shorten: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a backend can do; declared by `signing`, read by the pipeline.
+
+    Attributes:
+        builds_x509: True for a remote CA, which makes the certificate itself.
+        idempotent: A call repeated with the same token issues nothing new.
+        finds: `find` can tell what an earlier token issued.
+        intents: True where a certificate costs (quota, money): the intent is
+            recorded before each call, and nothing is ever repeated blindly.
+        leeway: How far its answers may differ.
+    """
+
+    builds_x509: bool
+    idempotent: bool = False
+    finds: bool = False
+    intents: bool = False
+    leeway: Leeway = field(default_factory=Leeway)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendLimits:
+    """What a remote backend stands; declared by `signing`, kept by its dispatcher.
+
+    Attributes:
+        rate_per_s: Most calls started a second; None for no limit.
+        in_flight: Most calls under way.
+        batch: Most orders a call.
+        call_s: Longest one call may take, seconds.
+    """
+
+    rate_per_s: int | None = None
+    in_flight: int = 8
+    batch: int = 1
+    call_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Errand:
+    """One order on its way to a remote backend.
+
+    Attributes:
+        order: What to certify.
+        token: Names this attempt for ever: 32 hex digits, the same in every
+            repetition; a backend's idempotency token is made from it.
+    """
+
+    order: Order
+    token: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,6 +347,24 @@ class Record:
     issued_at: datetime
     delivered: bool
     certificate_der: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """That a remote CA is about to be asked for a certificate; a row until the outcome is known.
+
+    Attributes:
+        token: Of the errand.
+        backend: Which backend is asked.
+        at: When.
+        draft: What is known of the certificate beforehand: a record without
+            serial, issuer and certificate (these are empty).
+    """
+
+    token: str
+    backend: str
+    at: datetime
+    draft: Record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,23 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, TypeVar
 
-from meshsigner.model import Ask, Caller, Chain, Credentials, Health, Issuer, Order, Record
+from cryptography import x509
+
+from meshsigner.errors import MeshsignerError
+from meshsigner.model import (
+    Ask,
+    BackendLimits,
+    Caller,
+    Capabilities,
+    Chain,
+    Credentials,
+    Errand,
+    Health,
+    Intent,
+    Issuer,
+    Order,
+    Record,
+)
 
 Answer = TypeVar("Answer")
 Answer_co = TypeVar("Answer_co", covariant=True)
@@ -86,7 +102,7 @@ class Authenticator(Protocol):
 
 
 class KeySigner(Protocol):
-    """A CA key, wherever it is kept: signs bytes, knows no X.509."""
+    """A CA key in this process's memory: signs bytes at once, knows no X.509."""
 
     def sign(self, message: bytes) -> bytes:
         """Sign a message with the CA key and the issuer's algorithm.
@@ -103,18 +119,76 @@ class KeySigner(Protocol):
         ...
 
 
-class LocalSigner(Protocol):
-    """Signs one order at once, inside a turn; the KeySigner seam ends here."""
+class BatchKeySigner(Protocol):
+    """A CA key kept elsewhere (an HSM, a key service): signs several messages a call."""
 
-    name: str
+    async def sign_batch(self, messages: Sequence[bytes]) -> Sequence[bytes | MeshsignerError]:
+        """Sign messages with the CA key and the issuer's algorithm.
 
-    def issuer(self, now: datetime) -> Issuer:
-        """Return the issuer that signs now.
+        Args:
+            messages: DER of one TBSCertificate each, at most as many as the
+                backend's limits say.
+
+        Returns:
+            For each message, in its place: the signature as RFC 5280 4.1.1.3
+            carries it (ECDSA: DER), or the error of this message alone.
 
         Raises:
-            NotReady: There is none, or it has expired.
+            BackendUnavailable: The key cannot be used now, for none of them.
+            Overloaded: The service's own throttle.
         """
         ...
+
+
+class Backend(Protocol):
+    """What signs, wherever it is: the part that is common to local and remote ones.
+
+    Attributes:
+        name: Its name in configuration, logs, metrics and inventory.
+        capabilities: What it can do; does not change.
+    """
+
+    name: str
+    capabilities: Capabilities
+
+    async def start(self) -> None:
+        """Reach it, log in, learn issuer and roots; keep them fresh from then on.
+
+        A backend that is away for now is no error: `health` says so, and it is
+        reached once it is back.
+
+        Raises:
+            ConfigurationError: As it is configured it can never work.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """End what `start` began."""
+        ...
+
+    def issuer(self, now: datetime) -> Issuer:
+        """Return the issuer that signs now; the same object until it changes.
+
+        Raises:
+            NotReady: There is none, it has expired, or it is not known yet.
+        """
+        ...
+
+    def announce(self, roots: Sequence[x509.Certificate]) -> None:
+        """Take the roots of all backends: from now on its issuers' bundles hold them too.
+
+        Args:
+            roots: Roots of the whole mesh; its own stay first in its bundle.
+        """
+        ...
+
+    def health(self, now: datetime) -> Health:
+        """Say whether it can sign now; from memory, never by asking it."""
+        ...
+
+
+class LocalSigner(Backend, Protocol):
+    """Signs one order at once, inside a turn."""
 
     def sign(self, order: Order) -> Chain:
         """Sign an order.
@@ -125,32 +199,50 @@ class LocalSigner(Protocol):
         """
         ...
 
-    def health(self, now: datetime) -> Health:
-        """Say whether it can sign now."""
-        ...
 
+class RemoteSigner(Backend, Protocol):
+    """Signs orders by calls that are awaited; a dispatcher stands in front of it.
 
-class CertificateSigner(Protocol):
-    """A remote CA that is handed an order and builds the X.509 itself.
+    Two kinds: a remote CA that builds the X.509 itself, and may silently change
+    what was asked (`Leeway` says what is tolerated; `verify` sees every answer
+    before it leaves); and a key elsewhere, for which `signing.keyed` builds the
+    X.509 here.
 
-    It may silently change what was asked: `verify.check_issued` sees every
-    answer before it leaves.
+    Attributes:
+        limits: What it stands.
     """
 
-    name: str
+    limits: BackendLimits
 
-    async def sign(self, order: Order, csr_der: bytes, deadline: datetime) -> Chain:
-        """Have an order signed.
+    async def sign(
+        self, errands: Sequence[Errand], deadline_s: float
+    ) -> Sequence[Chain | MeshsignerError]:
+        """Have orders signed by one call.
 
         Args:
-            order: What to certify.
-            csr_der: The caller's CSR.
-            deadline: After this nobody waits for the answer.
+            errands: At most `limits.batch` of them.
+            deadline_s: After this nobody waits, in seconds of the event loop's clock.
+
+        Returns:
+            For each errand, in its place, its chain or the error of it alone.
 
         Raises:
-            BackendUnavailable: No answer; says whether one may have been issued.
-            BackendRefused: The CA said no to this order.
-            Overloaded: The CA's own throttle.
+            BackendUnavailable: No answer; says whether any may have been issued.
+            BackendRefused: No to all of them.
+            Overloaded: Its own throttle; `retry_after_s` when it says how long.
+        """
+        ...
+
+    async def find(self, errand: Errand, deadline_s: float) -> Chain | None:
+        """Look for what an earlier call with this errand's token has issued.
+
+        Only called where `capabilities.finds` is true.
+
+        Returns:
+            The chain, or None when there is certainly none.
+
+        Raises:
+            BackendUnavailable: It could not be asked.
         """
         ...
 
@@ -168,6 +260,26 @@ class Inventory(Protocol):
 
         Raises:
             RecordFailed: Nothing of this call was stored.
+        """
+        ...
+
+    def note(self, intents: Sequence[Intent], settled: Sequence[str]) -> None:
+        """Store in one commit what a remote CA is about to be asked, and what is settled.
+
+        Args:
+            intents: Written before the call that they are about.
+            settled: Tokens whose outcome is known: recorded, or certainly not issued.
+
+        Raises:
+            RecordFailed: Nothing of this call was stored.
+        """
+        ...
+
+    def open_intents(self) -> Sequence[Intent]:
+        """Return the intents without outcome, oldest first; what a crash left behind.
+
+        Raises:
+            RecordFailed: They cannot be read.
         """
         ...
 
