@@ -9,7 +9,7 @@ import signal
 from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
-from meshsigner.app.background import Background
+from meshsigner.background import Background
 from meshsigner.config import Config
 from meshsigner.errors import ConfigurationError
 from meshsigner.observe.logs import get_logger

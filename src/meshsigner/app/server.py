@@ -17,7 +17,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from meshsigner.admin.server import AdminServer, OneProcess
-from meshsigner.app.background import Background
 from meshsigner.app.collector import leave_alone_what_stays
 from meshsigner.app.parts import (
     authenticator_of,
@@ -31,6 +30,7 @@ from meshsigner.app.parts import (
 from meshsigner.app.place import Place
 from meshsigner.app.problems import Problems
 from meshsigner.authn.clusters import ClusterAuthenticator
+from meshsigner.background import Background
 from meshsigner.config import Config
 from meshsigner.config.sections import TlsFiles
 from meshsigner.errors import ConfigurationError, RecordFailed

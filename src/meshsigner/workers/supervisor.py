@@ -12,9 +12,9 @@ from contextlib import AsyncExitStack
 from functools import partial
 
 from meshsigner.admin.server import AdminServer
-from meshsigner.app.background import Background
 from meshsigner.app.caretaker import Caretaker
 from meshsigner.app.problems import Problems
+from meshsigner.background import Background
 from meshsigner.config import Config
 from meshsigner.errors import ConfigurationError
 from meshsigner.inventory.faults import Unusable, explain

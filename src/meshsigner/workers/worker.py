@@ -17,9 +17,9 @@ from typing import Any
 
 import uvloop
 
-from meshsigner.app.background import Background
 from meshsigner.app.place import Place
 from meshsigner.app.server import Server
+from meshsigner.background import Background
 from meshsigner.config import Config, build_config
 from meshsigner.config.fields import Address
 from meshsigner.errors import ConfigurationError

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from meshsigner.app.background import Background
+from meshsigner.background import Background
 from meshsigner.observe.logs import configure
 
 
