@@ -12,6 +12,7 @@ import pytest
 
 from tests.conformance import prerequisites
 from tests.conformance.istio_client import CaseReport, IstioClient
+from tests.conformance.kubernetes.cluster import ControlPlane, control_plane
 from tests.conformance.server import Installation, RunningServer, running
 
 
@@ -97,3 +98,17 @@ def istio(server: RunningServer, tokens: dict[str, Path]) -> IstioClient:
 def reports(istio: IstioClient) -> dict[str, CaseReport]:
     """Run every case that needs no preparation, once for all tests that look at them."""
     return istio.run()
+
+
+@pytest.fixture(scope="session")
+def kubernetes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """Run the cluster that all tests share which leave its programs alone."""
+    with control_plane(tmp_path_factory.mktemp("kubernetes")) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def other_kubernetes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """Run a second cluster, which shares nothing with the first but the issuer's name."""
+    with control_plane(tmp_path_factory.mktemp("other-kubernetes")) as cluster:
+        yield cluster

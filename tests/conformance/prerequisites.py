@@ -12,7 +12,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.conformance.go_binary import ISTIO_CLIENT, PILOT_AGENT
+from tests.conformance.go_binary import (
+    ETCD,
+    ISTIO_CLIENT,
+    KUBE_APISERVER,
+    KUBE_CONTROLLER_MANAGER,
+    PILOT_AGENT,
+    GoBinary,
+)
 
 PROJECT = Path(__file__).resolve().parents[2]
 SERVERS_BIN = PROJECT / ".servers" / "bin"
@@ -67,6 +74,16 @@ def _has_strace() -> bool:
     return _output_of(["strace", "-f", "-o", "/dev/null", "echo", "traced"]) == "traced\n"
 
 
+def _built(name: str, binary: GoBinary) -> Prerequisite:
+    """Return what needs a Go program, which make builds."""
+    return Prerequisite(
+        name=name,
+        install="make conformance-build",
+        made_by_make=True,
+        is_there=binary.is_built,
+    )
+
+
 def _has_file(path: Path) -> Callable[[], bool]:
     return path.is_file
 
@@ -114,18 +131,11 @@ PREREQUISITES = (
         made_by_make=True,
         is_there=_has_file(SERVERS_BIN / "envoy"),
     ),
-    Prerequisite(
-        name="Istio's client, built",
-        install="make conformance-build",
-        made_by_make=True,
-        is_there=ISTIO_CLIENT.is_built,
-    ),
-    Prerequisite(
-        name="Istio's agent (pilot-agent), built",
-        install="make conformance-build",
-        made_by_make=True,
-        is_there=PILOT_AGENT.is_built,
-    ),
+    _built("Istio's client, built", ISTIO_CLIENT),
+    _built("Istio's agent (pilot-agent), built", PILOT_AGENT),
+    _built("Kubernetes' API server, built", KUBE_APISERVER),
+    _built("Kubernetes' controller manager, built", KUBE_CONTROLLER_MANAGER),
+    _built("etcd, built", ETCD),
 )
 
 

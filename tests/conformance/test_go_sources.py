@@ -4,7 +4,14 @@ import os
 import subprocess
 from pathlib import Path
 
-from tests.conformance.go_binary import ALL, BUILD_ENVIRONMENT, ISTIO_CLIENT
+from tests.conformance.go_binary import (
+    BUILD_ENVIRONMENT,
+    ETCD,
+    ISTIO_CLIENT,
+    KUBE_APISERVER,
+    KUBERNETES_VERSION,
+    PILOT_AGENT,
+)
 
 
 def test_go_sources_are_formatted() -> None:
@@ -37,8 +44,16 @@ def test_go_vet_finds_nothing() -> None:
 def test_client_and_agent_are_of_one_istio() -> None:
     """Istio's client code and Istio's agent come from the same version of one module."""
     versions = set()
-    for binary in ALL:
+    for binary in (ISTIO_CLIENT, PILOT_AGENT):
         lines = (binary.module / "go.mod").read_text().splitlines()
         (line,) = [line for line in lines if line.strip().startswith("istio.io/istio ")]
         versions.add(line.split()[1])
     assert len(versions) == 1, versions
+
+
+def test_kubernetes_says_the_version_it_is_of() -> None:
+    """The version that is linked into the API server is the one of the module it is built from."""
+    lines = [line.split() for line in (KUBE_APISERVER.module / "go.mod").read_text().splitlines()]
+    assert ["require", "k8s.io/kubernetes", KUBERNETES_VERSION] in lines
+    assert KUBERNETES_VERSION in KUBE_APISERVER.linker_flags
+    assert ETCD.module == KUBE_APISERVER.module
