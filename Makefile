@@ -21,8 +21,8 @@ $(STAMP): requirements/dev.lock pyproject.toml
 setup: $(STAMP) ## Make the project's own virtual environment from the lock
 
 lock: ## Update the dependency locks (the one command for it)
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --upgrade pyproject.toml -o requirements/runtime.lock
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --upgrade --group dev pyproject.toml -o requirements/dev.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --upgrade --extra postgres pyproject.toml -o requirements/runtime.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --upgrade --extra postgres --group dev pyproject.toml -o requirements/dev.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --upgrade --group build -o requirements/build.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --upgrade requirements/servers.in -o requirements/servers.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --upgrade requirements/fuzz.in -o requirements/fuzz.lock
@@ -62,11 +62,11 @@ $(SERVERS_STAMP): requirements/servers.lock
 	$(SERVERS)/bin/python -m pip install --quiet --require-hashes -r requirements/servers.lock
 	@touch $@
 
-conformance-build: $(STAMP) ## Build Istio's client code and agent for the conformance tests (cached outside the tree)
+conformance-build: $(STAMP) ## Build Istio's client and agent, Kubernetes and etcd for the conformance tests (cached outside the tree)
 	$(BIN)/python -m tests.conformance.go_binary
 
 # What make cannot install by itself is named first, all of it at once, before anything is built.
-conformance: $(STAMP) ## Tests against foreign code: Istio's client, openssl, linters, crash and fsync proofs
+conformance: $(STAMP) ## Tests against foreign code: Istio's client, Kubernetes, openssl, linters, crash and fsync proofs
 	@$(BIN)/python -m tests.conformance.prerequisites
 	@$(MAKE) --no-print-directory servers conformance-build
 	$(BIN)/pytest -c tests/conformance/pytest.ini --rootdir=. tests/conformance
