@@ -47,7 +47,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "kube": WORDS | {"observe"},
     "trust": WORDS | {"verify", "ports", "observe"},
     "authn": WORDS | {"ports", "observe", "kube"},
-    "signing": WORDS | {"ports", "observe", "background", "kube", "trust", "profile"},
+    # config: a backend declares its own section with the kinds of fields that all have
+    "signing": WORDS | {"ports", "observe", "background", "kube", "trust", "profile", "config"},
     "inventory": WORDS | {"ports", "observe"},
     # edges
     "rpc": WORDS | {"ports", "observe", "issuance", "_proto", "__init__"},
