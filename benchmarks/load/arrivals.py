@@ -7,7 +7,7 @@ plan: a call is due when the one before it in its slot is answered (driver.py).
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 NS_PER_S: Final = 1_000_000_000
@@ -26,3 +26,20 @@ def poisson_arrivals(rate_per_s: float, count: int, seed: int) -> Iterator[int]:
     for _ in range(count):
         at_s += chance.expovariate(rate_per_s)
         yield round(at_s * NS_PER_S)
+
+
+def stepped_arrivals(steps: Iterable[tuple[float, float]], seed: int) -> Iterator[int]:
+    """Yield offsets in ns of independent arrivals whose rate changes in steps.
+
+    Args:
+        steps: (calls per second, seconds), one after the other; a rate of 0 is a pause.
+        seed: Equal seeds, equal times.
+    """
+    chance = random.Random(seed)  # noqa: S311 - a schedule, not a secret
+    begins_s = 0.0
+    for rate_per_s, seconds in steps:
+        at_s = chance.expovariate(rate_per_s) if rate_per_s else seconds
+        while at_s < seconds:
+            yield round((begins_s + at_s) * NS_PER_S)
+            at_s += chance.expovariate(rate_per_s)
+        begins_s += seconds

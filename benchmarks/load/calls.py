@@ -17,12 +17,15 @@ class Call:
         body: The framed request.
         public_key_der: SubjectPublicKeyInfo that the certificate must carry.
         uri_san: The identity that the certificate must carry, and no other.
+        wanted: The grpc-status that it must get; another than 0 for a call that is made
+            wrong on purpose and must never get a certificate.
     """
 
     token_block: bytes
     body: bytes
     public_key_der: bytes
     uri_san: str
+    wanted: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,12 +53,16 @@ class Outcome:
         call: What was asked.
         planned_ns: When it should have been sent. In an open loop this is the
             schedule's time, however late the driver or the connection was.
-        answer: How it ended.
+        answer: How it ended, after all attempts of a client that makes several.
+        sent_ns: When the driver really sent it.
+        attempts: How often it was asked.
     """
 
     call: Call
     planned_ns: int
     answer: Answer
+    sent_ns: int = 0
+    attempts: int = 1
 
     @property
     def latency_ns(self) -> int:

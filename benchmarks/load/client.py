@@ -49,12 +49,14 @@ class Server:
         port: TCP port.
         name: Host name that its certificate must carry; also the `:authority`.
         roots: PEM file with the trust anchors of its certificate.
+        cluster_id: The `clusterid` that its callers send.
     """
 
     host: str
     port: int
     name: str
     roots: Path
+    cluster_id: str = "Kubernetes"
 
     def tls_context(self) -> ssl.SSLContext:
         """Return client settings that accept this server and nobody else."""
@@ -98,6 +100,11 @@ class Connection(asyncio.Protocol):
             frames.GOAWAY: self._on_goaway,
             frames.WINDOW_UPDATE: self._on_window_update,
         }
+
+    @property
+    def lost(self) -> bool:
+        """Whether it carries no more calls."""
+        return bool(self._lost)
 
     async def greeted(self) -> None:
         """Wait for the peer's settings.
@@ -254,16 +261,26 @@ class Connection(asyncio.Protocol):
         stream.on_answer(Answer(status=status or 0, message=message, body=body, at_ns=self._now_ns))
 
 
-async def dial(server: Server, tls: ssl.SSLContext) -> Connection:
+async def dial(server: Server, tls: ssl.SSLContext, *, source: str = "") -> Connection:
     """Return a new connection on which the peer has announced its settings.
 
+    Args:
+        server: Whom to dial.
+        tls: What `server.tls_context()` returned.
+        source: Address to dial from; empty leaves it to the kernel.
+
     Raises:
-        ConnectionError: Nobody listens, or the peer doesn't speak HTTP/2.
+        OSError: Nobody listens, or the peer doesn't speak HTTP/2.
         ssl.SSLError: The server is not the one that `server` describes.
     """
-    shared = headers.shared_headers(f"{server.name}:{server.port}")
+    shared = headers.shared_headers(f"{server.name}:{server.port}", server.cluster_id)
     transport, connection = await asyncio.get_running_loop().create_connection(
-        lambda: Connection(shared), server.host, server.port, ssl=tls, server_hostname=server.name
+        lambda: Connection(shared),
+        server.host,
+        server.port,
+        ssl=tls,
+        server_hostname=server.name,
+        local_addr=(source, 0) if source else None,
     )
     session = transport.get_extra_info("ssl_object")
     if session is None or session.selected_alpn_protocol() != "h2":

@@ -15,9 +15,15 @@ from benchmarks.load.arrivals import NS_PER_S
 from benchmarks.load.calls import NO_ANSWER, Answer, Call, Outcome, Sender
 
 OnProgress = Callable[[], None]
+OnOutcome = Callable[[int, Outcome], None]
+"""Told each outcome with its call's number, from 0 in the order of sending."""
 
 _SPIN_NS: Final = 1_500_000
 """The event loop's timers are good to a millisecond: the last bit is spun away."""
+
+_SPIN_AT_MOST_PER_S: Final = 200.0
+"""Beyond this rate spinning would take a core from the server; a call is then up to a
+millisecond late, and its latency has that in it."""
 
 
 class Book:
@@ -26,14 +32,18 @@ class Book:
     Args:
         expected: How many calls the run consists of.
         on_progress: Called after each answer.
+        on_outcome: Told each outcome.
     """
 
-    def __init__(self, expected: int, on_progress: OnProgress) -> None:
+    def __init__(
+        self, expected: int, on_progress: OnProgress, on_outcome: OnOutcome | None = None
+    ) -> None:
         self.outcomes: list[Outcome] = []
-        self._open: dict[int, tuple[Call, int]] = {}
+        self._open: dict[int, tuple[Call, int, int]] = {}
         self._sent = 0
         self._expected = expected
         self._on_progress = on_progress
+        self._on_outcome = on_outcome
         self._complete = asyncio.Event()
         if not expected:
             self._complete.set()
@@ -43,7 +53,7 @@ class Book:
     ) -> None:
         """Send a call and note its outcome when it comes; then call `then`."""
         number, self._sent = self._sent, self._sent + 1
-        self._open[number] = (call, planned_ns)
+        self._open[number] = (call, planned_ns, time.perf_counter_ns())
         connection.send(call, partial(self._note, number, then))
 
     async def close(self, timeout_s: float) -> list[Outcome]:
@@ -61,8 +71,11 @@ class Book:
         entry = self._open.pop(number, None)
         if entry is None:
             return
-        call, planned_ns = entry
-        self.outcomes.append(Outcome(call=call, planned_ns=planned_ns, answer=answer))
+        call, planned_ns, sent_ns = entry
+        outcome = Outcome(call=call, planned_ns=planned_ns, sent_ns=sent_ns, answer=answer)
+        self.outcomes.append(outcome)
+        if self._on_outcome is not None:
+            self._on_outcome(number, outcome)
         if len(self.outcomes) == self._expected:
             self._complete.set()
         self._on_progress()
@@ -81,9 +94,10 @@ async def run_closed(
     in_flight: int,
     timeout_s: float,
     on_progress: OnProgress = ignore_progress,
+    on_outcome: OnOutcome | None = None,
 ) -> list[Outcome]:
     """Keep `in_flight` calls under way, spread over the connections, until all are done."""
-    book = Book(len(calls), on_progress)
+    book = Book(len(calls), on_progress, on_outcome)
     source = iter(calls)
 
     def launch_next(connection: Sender) -> None:
@@ -103,14 +117,28 @@ async def run_open(
     offsets_ns: Iterable[int],
     *,
     timeout_s: float,
+    start_ns: int | None = None,
     on_progress: OnProgress = ignore_progress,
+    on_outcome: OnOutcome | None = None,
 ) -> list[Outcome]:
-    """Send each call at its planned offset from now, whatever became of those before."""
-    book = Book(len(calls), on_progress)
-    start_ns = time.perf_counter_ns()
-    for call, offset_ns, connection in zip(calls, offsets_ns, cycle(connections), strict=False):
+    """Send each call at its planned offset, whatever became of those before.
+
+    Args:
+        connections: What carries the calls, in turn.
+        calls: One for each offset.
+        offsets_ns: Planned times, ns after the start, in order.
+        timeout_s: How long after the last call answers are waited for.
+        start_ns: The start, on the monotonic clock; None is now.
+        on_progress: Called after each answer.
+        on_outcome: Told each outcome.
+    """
+    plan = list(zip(calls, offsets_ns, cycle(connections), strict=False))
+    book = Book(len(plan), on_progress, on_outcome)
+    start_ns = time.perf_counter_ns() if start_ns is None else start_ns
+    spin = bool(plan) and len(plan) * NS_PER_S < _SPIN_AT_MOST_PER_S * max(plan[-1][1], 1)
+    for call, offset_ns, connection in plan:
         planned_ns = start_ns + offset_ns
-        await _sleep_until(planned_ns)
+        await _sleep_until(planned_ns, spin=spin)
         book.launch(connection, call, planned_ns)
     return await book.close(timeout_s)
 
@@ -128,7 +156,7 @@ async def run_lone(
     return outcomes
 
 
-async def _sleep_until(at_ns: int) -> None:
+async def _sleep_until(at_ns: int, *, spin: bool) -> None:
+    reserve_ns = _SPIN_NS if spin else 0
     while (left_ns := at_ns - time.perf_counter_ns()) > 0:
-        coarse_ns = max(left_ns - _SPIN_NS, 0)
-        await asyncio.sleep(coarse_ns / NS_PER_S)
+        await asyncio.sleep(max(left_ns - reserve_ns, 0) / NS_PER_S)  # noqa: ASYNC110 - a clock

@@ -73,6 +73,7 @@ class Head(NamedTuple):
     message: str
 
 
+@lru_cache(maxsize=64)
 def shared_headers(authority: str, cluster_id: str = "Kubernetes") -> SharedHeaders:
     """Return the blocks for calls to `authority`, with the headers istio-agent sends."""
     fields = [
