@@ -66,6 +66,11 @@ def cpu_time(pid: int) -> CpuTime:
     )
 
 
+def own_cpu_s(pid: int) -> float:
+    """Return the CPU time of a process without its descendants, all threads."""
+    return time.clock_gettime(_cpu_clock(pid))
+
+
 def resident_bytes(pid: int) -> list[int]:
     """Return the resident memory of a process and each of its descendants."""
     statm = [(_PROC / str(member) / "statm").read_text() for member in family(pid)]
