@@ -165,10 +165,20 @@ class BackendUnavailable(ServiceFault):
 
 
 class RecordFailed(ServiceFault):
-    """The inventory cannot write: the certificate is withheld."""
+    """The inventory cannot write: the certificate is withheld.
+
+    Args:
+        detail: What failed, for the log.
+        may_pass: True when the store is away and may come back by itself: a
+            server then starts and is not ready, instead of not starting.
+    """
 
     reason = "record_failed"
     client_text = "the certificate could not be recorded"
+
+    def __init__(self, detail: str = "", *, may_pass: bool = False) -> None:
+        super().__init__(detail)
+        self.may_pass = may_pass
 
 
 class DeadlinePassed(ServiceFault):

@@ -57,11 +57,13 @@ class Recorder:
     async def start(self) -> None:
         """Prove the store, and keep proving it while nothing is written.
 
+        One that is away for now is no error: `health` says so until it is back.
+
         Raises:
             RecordFailed: It cannot be written.
         """
         await self.probe()
-        if self._fault is not None:
+        if self._fault is not None and not self._fault.may_pass:
             raise self._fault
         self._probes = asyncio.create_task(self._keep_probing())
 
