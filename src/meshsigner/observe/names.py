@@ -29,9 +29,13 @@ class Event(StrEnum):
     TOKEN_KEYS_KEPT = "no new token keys, the old ones are kept"  # noqa: S105 - an event
     TOKEN_REVIEWS_WORK = "token reviews work"  # noqa: S105 - an event
     TOKEN_REVIEWS_FAIL = "token reviews fail"  # noqa: S105 - an event
+    KUBE_WATCH_SYNCED = "watch in sync"
+    KUBE_WATCH_LOST = "watch lost, its objects are as they were"
     RELOADED = "settings reloaded"
     RELOAD_REFUSED = "new settings refused, the old ones are kept"
     WATCH_FAILED = "a watch failed, it is taken up again"
+    BACKEND_ISSUER = "backend has its issuer"
+    BACKEND_ISSUER_MISSING = "backend has no other issuer yet"
     # The supervisor's.
     WORKER_STARTED = "worker started"
     WORKER_SERVING = "worker serving"

@@ -4,7 +4,13 @@ Reads Istio's `cacerts` layouts, judges them as a whole, follows their changes.
 It makes no certificate: that is `signing`'s matter, as is signing itself.
 """
 
-from meshsigner.trust.directory import CaFiles, load_directory
+from meshsigner.trust.directory import CaCertificates, CaFiles, load_certificates, load_directory
 from meshsigner.trust.watch import IssuerDirectory
 
-__all__ = ["CaFiles", "IssuerDirectory", "load_directory"]
+__all__ = [
+    "CaCertificates",
+    "CaFiles",
+    "IssuerDirectory",
+    "load_certificates",
+    "load_directory",
+]

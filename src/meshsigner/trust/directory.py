@@ -1,5 +1,6 @@
 """A CA from a directory: read, judged as a whole, and only then taken.
 
+With its private key, or without it where an HSM or a key service holds that.
 Puts the parts of this package in their order: files, PEM, key, path, bundle.
 Nothing is taken of a directory in which anything is wrong, and all that is
 wrong is told at once. Following changes is `watch`'s matter.
@@ -45,6 +46,19 @@ class CaFiles:
     warnings: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CaCertificates:
+    """A CA whose key is elsewhere, found good as far as certificates tell.
+
+    Attributes:
+        issuer: Its certificate with all that stands above it.
+        warnings: What works, but somebody should know.
+    """
+
+    issuer: Issuer
+    warnings: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Parsed:
     """What the files hold; empty or None where nothing could be read."""
@@ -81,6 +95,28 @@ def load_directory(directory: Path, *, generation: int, now: datetime) -> CaFile
         expires=min(certificate.not_valid_after_utc for certificate in whole),
         warnings=tuple(findings.warnings),
     )
+
+
+def load_certificates(directory: Path, *, generation: int, now: datetime) -> CaCertificates:
+    """Load a CA in one of Istio's layouts, without its key.
+
+    Args:
+        directory: Holds ca-cert.pem, cert-chain.pem and root-cert.pem, or
+            tls.crt and ca.crt; a key's file beside them is left alone.
+        generation: Number of this load, for `Issuer.generation`.
+        now: Time at which the CA must be valid.
+
+    Raises:
+        ConfigurationError: Anything is wrong; it holds every problem.
+    """
+    findings = Findings()
+    contents = read_directory(directory, findings, with_key=False)
+    parsed = _parse(contents, findings)
+    path = _check(contents, parsed, now, findings)
+    if findings.problems or path is None:
+        raise ConfigurationError(*findings.problems)
+    issuer = _assemble(parsed, path, generation)
+    return CaCertificates(issuer=issuer, warnings=tuple(findings.warnings))
 
 
 def _parse(contents: Contents, findings: Findings) -> _Parsed:

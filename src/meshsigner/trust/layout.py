@@ -47,6 +47,11 @@ class Layout:
         """All file names, each once."""
         return tuple(dict.fromkeys((self.certificate, self.key, self.chain, self.roots)))
 
+    @property
+    def public_names(self) -> tuple[str, ...]:
+        """File names without the key's, for a CA whose key is elsewhere."""
+        return tuple(name for name in self.names if name != self.key)
+
 
 CACERTS = Layout(
     certificate="ca-cert.pem",
@@ -96,6 +101,8 @@ def read_directory(
     directory: Path,
     findings: Findings,
     read: Callable[[Path, Findings], bytes | None] | None = None,
+    *,
+    with_key: bool = True,
 ) -> Contents:
     """Read one consistent set of CA files.
 
@@ -103,12 +110,13 @@ def read_directory(
         directory: Where they are.
         findings: Gets a problem for each file that cannot be taken.
         read: Reads one file; `read_file` unless told.
+        with_key: False leaves the key's file alone: it may be there or not.
     """
     read = read or read_file
     for _ in range(READ_ATTEMPTS):
         before = fingerprint(directory)
         attempt = Findings()
-        contents = _read(directory, attempt, read)
+        contents = _read(directory, attempt, read, with_key=with_key)
         if fingerprint(directory) == before:
             findings.add(attempt)
             return contents
@@ -120,18 +128,20 @@ def _read(
     directory: Path,
     findings: Findings,
     read: Callable[[Path, Findings], bytes | None],
+    *,
+    with_key: bool,
 ) -> Contents:
     layout = _find_layout(directory, findings)
     if layout is None:
         return Contents(directory=directory, layout=CACERTS, data={})
     data = {}
-    for name in layout.names:
+    for name in layout.names if with_key else layout.public_names:
         content = read(directory / name, findings)
         if content is not None:
             data[name] = content
     # Kubernetes mounts a Secret as 0644 unless told otherwise, on a file system
     # of this pod alone: the mode says nothing there.
-    if not (directory / "..data").is_symlink():
+    if with_key and not (directory / "..data").is_symlink():
         check_key_mode(directory / layout.key, findings)
     return Contents(directory=directory, layout=layout, data=data)
 
