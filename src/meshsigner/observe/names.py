@@ -36,6 +36,8 @@ class Event(StrEnum):
     WATCH_FAILED = "a watch failed, it is taken up again"
     BACKEND_ISSUER = "backend has its issuer"
     BACKEND_ISSUER_MISSING = "backend has no other issuer yet"
+    SIGNING_KEY_LOST = "signing key lost"
+    SIGNING_KEY_BACK = "signing key usable again"
     # The supervisor's.
     WORKER_STARTED = "worker started"
     WORKER_SERVING = "worker serving"
