@@ -35,16 +35,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "batch": WORDS,
     "orders": WORDS,
     "parking": WORDS | {"ports"},
+    "member": WORDS | {"ports"},
     "recorder": WORDS | {"ports", "observe"},
     "issuance": WORDS
     | {"csr", "policy", "profile", "verify", "ports", "batch", "orders", "parking"}
-    | {"recorder", "observe"},
+    | {"member", "recorder", "observe"},
     # beside the pipeline: what we say about ourselves
     "observe": WORDS | {"__init__"},
     # and the loops that adapters and assembly keep running
     "background": {"observe"},
     # adapters
-    "kube": WORDS | {"observe"},
+    "kube": WORDS | {"observe", "background"},
     "trust": WORDS | {"verify", "ports", "observe"},
     "authn": WORDS | {"ports", "observe", "kube"},
     # config: a backend declares its own section with the kinds of fields that all have

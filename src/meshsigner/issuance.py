@@ -1,7 +1,7 @@
 """The order of work: from what a caller sent to a recorded certificate.
 
 `Issuance.issue` is gather and wait. `Issuance._turn` is the way, one line a
-stage: read, identify, parse, impersonation, authorize, queue, sign, check, record.
+stage: read, identify, parse, impersonate, authorize, queue, sign, check, record.
 Each stage goes over all members before the next begins; whoever must wait for
 something leaves the turn and rejoins. What a stage decides is not written
 here, but in the module of its name.
@@ -11,10 +11,9 @@ Source: docs/ARCHITECTURE.md, "A request's way".
 
 import asyncio
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from meshsigner.batch import Gather, GatherLimits
 from meshsigner.csr import parse_csr
@@ -28,19 +27,20 @@ from meshsigner.errors import (
     RecordFailed,
     WrongCertificate,
 )
-from meshsigner.model import (
-    Ask,
-    Caller,
-    CertificateRequest,
-    Chain,
-    Health,
-    Order,
-)
+from meshsigner.member import Member
+from meshsigner.model import Chain, Health, Order
 from meshsigner.observe.metrics import Metrics
 from meshsigner.orders import OrderQueue, QueueLimits, Seen, Ticket, order_key
 from meshsigner.parking import Parking
 from meshsigner.policy import Policy, authorize
-from meshsigner.ports import Answer, Authenticator, Incoming, LocalSigner, Parked
+from meshsigner.ports import (
+    Answer,
+    Authenticator,
+    Incoming,
+    LocalSigner,
+    NodeAuthorizer,
+    Parked,
+)
 from meshsigner.recorder import Recorder, make_record
 from meshsigner.verify import check_issued
 
@@ -66,38 +66,6 @@ class IssuanceLimits:
     slice_s: float = 0.02
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class _Member:
-    """A call on its way; each stage fills in what it found."""
-
-    incoming: Incoming[Any]
-    answer: asyncio.Future[Any]
-    parked_for: set[Hashable] = field(default_factory=set)
-    ask: Ask = field(init=False)
-    caller: Caller = field(init=False)
-    request: CertificateRequest = field(init=False)
-    order: Order = field(init=False)
-
-    def done(self) -> bool:
-        """Return whether the caller has an answer, or is gone."""
-        return self.answer.done()
-
-    def succeed(self, chain: Chain) -> None:
-        """Answer with a chain, unless the caller has an answer or is gone."""
-        if not self.answer.done():
-            line = self.incoming.line
-            line["serial"] = f"{chain.serial:x}"
-            line["backend"] = chain.backend
-            line["not_after"] = self.order.terms.not_after.isoformat()
-            self.answer.set_result(self.incoming.render(chain))
-
-    def fail(self, error: BaseException) -> None:
-        """Answer with an error, unless the caller has an answer or is gone."""
-        if not self.answer.done():
-            self.incoming.line["cause"] = str(error)
-            self.answer.set_exception(error)
-
-
 class Issuance:
     """Takes calls, answers each with its own checked and recorded certificate.
 
@@ -108,6 +76,7 @@ class Issuance:
         policy: Returns the rules in force.
         metrics: Counts turns.
         clock: Returns the time, UTC.
+        nodes: Lets nodes' agents act for others; None lets nobody.
         limits: Bounds.
     """
 
@@ -120,6 +89,7 @@ class Issuance:
         policy: Callable[[], Policy],
         metrics: Metrics,
         clock: Callable[[], datetime],
+        nodes: NodeAuthorizer | None = None,
         limits: IssuanceLimits | None = None,
     ) -> None:
         self._authenticator = authenticator
@@ -128,16 +98,17 @@ class Issuance:
         self._policy = policy
         self._metrics = metrics
         self._clock = clock
+        self._nodes = nodes
         self._limits = limits or IssuanceLimits()
-        self._gather = Gather[_Member](
+        self._gather = Gather[Member](
             self._turn, self._fail_all, self._limits.gather, lambda: recorder.busy
         )
         recorder.tell_when_free(self._gather.release)
-        self._parking = Parking[_Member](self._resume, self._limits.parked)
+        self._parking = Parking[Member](self._resume, self._limits.parked)
         self._orders = OrderQueue(self._limits.queue)
         self._seen = Seen()
         self._taken: list[Ticket] = []
-        self._outstanding: set[_Member] = set()
+        self._outstanding: set[Member] = set()
         self._sweeper: asyncio.TimerHandle | None = None
         self._wrong: WrongCertificate | None = None
         self._draining = False
@@ -159,7 +130,7 @@ class Issuance:
             raise NotReady("the server is shutting down")
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Answer] = loop.create_future()
-        member = _Member(incoming=incoming, answer=answer)
+        member = Member(incoming=incoming, answer=answer)
         self._shedding(lambda: self._gather.add(member, incoming.size_bytes))
         self._outstanding.add(member)
         if self._sweeper is None:
@@ -180,6 +151,7 @@ class Issuance:
             signer,
             self._recorder.health(),
             *self._authenticator.health(),
+            *(self._nodes.health() if self._nodes else ()),
             *((server,) if self._draining else ()),
         )
 
@@ -199,14 +171,14 @@ class Issuance:
 
     # --- the way ------------------------------------------------------------
 
-    def _turn(self, members: list[_Member]) -> None:
+    def _turn(self, members: list[Member]) -> None:
         """Do one pass over all that is there."""
         started, now, policy = time.perf_counter(), self._clock(), self._policy()
         here = [member for member in members if not member.done()]
         here = self._step(here, self._read)
         here = self._step(here, lambda member: self._identify(member, now))
         here = self._step(here, self._parse)
-        here = self._step(here, self._refuse_impersonation)
+        here = self._step(here, lambda member: self._impersonate(member, now))
         here = self._step(here, lambda member: self._authorize(member, policy, now))
         self._step(here, self._queue)
         signed = self._sign(started + self._limits.slice_s)
@@ -214,7 +186,7 @@ class Issuance:
         self._record(checked, now)
         self._end_turn(len(members), len(signed), time.perf_counter() - started)
 
-    def _step(self, members: list[_Member], stage: Callable[[_Member], bool]) -> list[_Member]:
+    def _step(self, members: list[Member], stage: Callable[[Member], bool]) -> list[Member]:
         """Take every member through a stage; whom it refuses or parks drops out."""
         going_on = []
         for member in members:
@@ -225,13 +197,13 @@ class Issuance:
                 member.fail(error)
         return going_on
 
-    def _read(self, member: _Member) -> bool:
+    def _read(self, member: Member) -> bool:
         """Read what the call says; once is enough for one that rejoins."""
         if not member.parked_for:
             member.ask = member.incoming.read()
         return True
 
-    def _identify(self, member: _Member, now: datetime) -> bool:
+    def _identify(self, member: Member, now: datetime) -> bool:
         """Prove the caller, or park the member until what is needed is there."""
         found = self._authenticator.identify(member.ask.credentials, now)
         if isinstance(found, Parked):
@@ -245,25 +217,35 @@ class Issuance:
         line["pod_name"] = found.pod_name
         return True
 
-    def _parse(self, member: _Member) -> bool:
+    def _parse(self, member: Member) -> bool:
         member.request = parse_csr(member.ask.csr_pem)
         member.incoming.line["csr_sha256"] = member.request.csr_sha256.hex()
         return True
 
-    def _refuse_impersonation(self, member: _Member) -> bool:
-        """Refuse to act for others: no node accounts are trusted yet."""
+    def _impersonate(self, member: Member, now: datetime) -> bool:
+        """Settle whom to certify: the caller, or a workload that it may act for."""
         impersonated = member.ask.credentials.impersonated_identity
-        if impersonated:
-            member.incoming.line["impersonated_identity"] = impersonated[:_MAX_LOGGED]
+        if not impersonated:
+            member.identity = member.caller.identity
+            return True
+        member.incoming.line["impersonated_identity"] = impersonated[:_MAX_LOGGED]
+        if self._nodes is None:
             raise ImpersonationRefused("no node accounts are trusted")
+        found = self._nodes.authorize(member.caller, impersonated, now, looked=member.looked)
+        if isinstance(found, Parked):
+            member.looked = True
+            self._park(member, found)
+            return False
+        member.identity = found
         return True
 
-    def _authorize(self, member: _Member, policy: Policy, now: datetime) -> bool:
+    def _authorize(self, member: Member, policy: Policy, now: datetime) -> bool:
         """Decide the terms: from here on there is an order."""
         issuer = self._signer.issuer(now)
         credentials = member.ask.credentials
         terms = authorize(
             caller=member.caller,
+            identity=member.identity,
             request=member.request,
             asked_lifetime=member.ask.asked_lifetime,
             policy=policy,
@@ -280,7 +262,7 @@ class Issuance:
         )
         return True
 
-    def _queue(self, member: _Member) -> bool:
+    def _queue(self, member: Member) -> bool:
         """Put the order in its place, or join it to an equal one in flight."""
         order = member.order
         priority = self._seen.priority(order)
@@ -349,14 +331,14 @@ class Issuance:
         if len(self._orders):
             self._gather.poke()
 
-    def _park(self, member: _Member, parked: Parked) -> None:
+    def _park(self, member: Member, parked: Parked) -> None:
         """Wait for something, once: what was fetched and settles nothing never will."""
         if parked.key in member.parked_for:
             raise BackendUnavailable("what was fetched did not settle who the caller is")
         member.parked_for.add(parked.key)
         self._shedding(lambda: self._parking.park(member, parked))
 
-    def _resume(self, member: _Member, error: BaseException | None) -> None:
+    def _resume(self, member: Member, error: BaseException | None) -> None:
         """Take a member back into the next turn, or fail it with its fetch."""
         if isinstance(error, asyncio.CancelledError):
             error = NotReady("the server is shutting down")
@@ -379,7 +361,7 @@ class Issuance:
         for waiter in ticket.waiters:
             waiter.fail(error)
 
-    def _fail_all(self, members: list[_Member], bug: Exception) -> None:
+    def _fail_all(self, members: list[Member], bug: Exception) -> None:
         """Tell everybody whom a bug in a turn concerned."""
         error = MeshsignerError("a bug in a turn")
         error.__cause__ = bug

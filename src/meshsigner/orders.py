@@ -91,7 +91,8 @@ class Seen:
     """Remembers who has been certified, bounded, to tell first issuance from renewal.
 
     A SPIFFE ID alone says nothing: all pods of a Deployment share it. What
-    counts is the pod, or the identity where a credential names no pod.
+    counts is the pod, or the identity where a credential names no pod; for a
+    node's agent that acts for others, each identity on its node.
 
     Args:
         capacity: Most entries; the oldest are forgotten, and are first again.
@@ -123,8 +124,10 @@ class Seen:
 
     @staticmethod
     def _subject(order: Order) -> tuple[str, str]:
-        caller = order.caller
-        return caller.cluster, caller.pod_uid or order.terms.identity.uri
+        caller, identity = order.caller, order.terms.identity
+        if identity == caller.identity:
+            return caller.cluster, caller.pod_uid or identity.uri
+        return caller.cluster, f"{caller.node_name or caller.pod_uid} {identity.uri}"
 
 
 class OrderQueue:

@@ -1,8 +1,9 @@
 """What a proven caller may have: the decision that becomes the certificate.
 
-The identity comes from the credential alone; the CSR can only agree with it or
-be refused. Lifetimes are bounded in one function, `validity`. Who the caller
-is was settled in `authn`, the form of the result is `profile`'s.
+The identity comes from the credential, or from the node authorizer where a
+node's agent acts for another; the CSR can only agree with it or be refused.
+Lifetimes are bounded in one function, `validity`. Who the caller is was settled
+in `authn`, the form of the result is `profile`'s.
 
 Source: istio-compatible rules, docs/standards.md 19 to 23, 28 to 32.
 """
@@ -12,7 +13,7 @@ from datetime import datetime, timedelta
 
 from meshsigner.errors import Forbidden, InvalidCsr, InvalidLifetime, SanNotAllowed
 from meshsigner.model import Caller, CertificateRequest, KeyAlgorithm, Lifetimes, PublicKey, Terms
-from meshsigner.spiffe import TrustDomain
+from meshsigner.spiffe import TrustDomain, WorkloadId
 
 MAX_COMMON_NAME = 64  # ub-common-name, RFC 5280 appendix A.1
 # A lifetime of less than ten times the backdate makes ztunnel, which renews at
@@ -46,6 +47,7 @@ class Policy:
 def authorize(
     *,
     caller: Caller,
+    identity: WorkloadId | None = None,
     request: CertificateRequest,
     asked_lifetime: timedelta | None,
     policy: Policy,
@@ -56,6 +58,8 @@ def authorize(
 
     Args:
         caller: Proven by `authn`.
+        identity: Whom to certify, where the caller was allowed to act for
+            another; None is the caller itself.
         request: Read by `csr`.
         asked_lifetime: The caller's wish; None asks for the default.
         policy: The rules in force.
@@ -66,15 +70,16 @@ def authorize(
         The terms; everything in the certificate but its key comes from them.
 
     Raises:
-        Forbidden: The caller's trust domain is none of ours.
+        Forbidden: The trust domain of the caller, or of the identity, is none of ours.
         InvalidCsr: The key is of a kind or size that the policy excludes.
-        SanNotAllowed: The CSR names anybody but the caller.
+        SanNotAllowed: The CSR names anybody but the identity.
         InvalidLifetime: More than the maximum, and the policy says reject.
     """
-    identity = caller.identity
-    if identity.trust_domain not in policy.trust_domains:
-        msg = f"no certificates for trust domain {identity.trust_domain}"
-        raise Forbidden(msg)
+    identity = identity or caller.identity
+    for domain in (caller.identity.trust_domain, identity.trust_domain):
+        if domain not in policy.trust_domains:
+            msg = f"no certificates for trust domain {domain}"
+            raise Forbidden(msg)
     _check_key(request.public_key, policy)
     _check_names(request, identity.uri)
     not_before, not_after = validity(policy.lifetimes, asked_lifetime, now, issuer_not_after)
@@ -99,7 +104,7 @@ def _check_key(key: PublicKey, policy: Policy) -> None:
 
 
 def _check_names(request: CertificateRequest, uri: str) -> None:
-    """Let pass a CSR that names nobody, or the caller once and nobody else.
+    """Let pass a CSR that names nobody, or whom it is for, once and nobody else.
 
     Source: istio security/pkg/pki/ra/common.go ValidateCSR; no SAN at all is
     tolerated, since the certificate's names never come from the CSR.

@@ -27,6 +27,7 @@ from meshsigner.model import (
     Order,
     Record,
 )
+from meshsigner.spiffe import WorkloadId
 
 Answer = TypeVar("Answer")
 Answer_co = TypeVar("Answer_co", covariant=True)
@@ -71,7 +72,8 @@ class Parked:
 
     Attributes:
         key: What is awaited, never shared between clusters: (cluster,
-            authenticator, audiences, SHA-256 of the token), (cluster, key id).
+            authenticator, audiences, SHA-256 of the token), (cluster, key id),
+            (cluster, node, number of the look).
         fetch: Makes the awaited thing known to the one who parked. May raise
             `ServiceFault` or `Overloaded`: our own fault, never the caller's.
     """
@@ -98,6 +100,34 @@ class Authenticator(Protocol):
 
     def health(self) -> Sequence[Health]:
         """Say for each part whether it can prove anybody now."""
+        ...
+
+
+class NodeAuthorizer(Protocol):
+    """Decides who may ask for another's certificate, from a snapshot of pods; never awaits."""
+
+    def authorize(
+        self, caller: Caller, impersonated: str, now: datetime, *, looked: bool
+    ) -> WorkloadId | Parked:
+        """Let a node's agent act for a workload of its node, or say what must be looked at first.
+
+        Args:
+            caller: The agent, proven.
+            impersonated: Whom it asks for, as it wrote it.
+            now: The turn's time.
+            looked: True when this call has parked here already: it is decided now.
+
+        Returns:
+            The identity to certify.
+
+        Raises:
+            ImpersonationRefused: It may not.
+            ServiceFault: It cannot be judged for a fault of ours.
+        """
+        ...
+
+    def health(self) -> Sequence[Health]:
+        """Say for each cluster whether its pods are known."""
         ...
 
 

@@ -16,7 +16,12 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from meshsigner.errors import MeshsignerError, RecordFailed, Unauthenticated
+from meshsigner.errors import (
+    ImpersonationRefused,
+    MeshsignerError,
+    RecordFailed,
+    Unauthenticated,
+)
 from meshsigner.model import (
     Ask,
     AuthMethod,
@@ -185,6 +190,43 @@ class FakeAuthenticator:
     def health(self) -> Sequence[Health]:
         """Be ready."""
         return (Health(name="authn/fake", ready=True, detail="fake"),)
+
+
+class FakeNodes:
+    """Lets every agent act for the workloads that a test names.
+
+    Attributes:
+        there: Identities on the agents' node.
+        coming: Identities that are there once somebody has looked.
+        looks: How often somebody has looked.
+        stubborn: Asks for a look again and again.
+    """
+
+    def __init__(self, *there: str) -> None:
+        self.there = set(there)
+        self.coming: set[str] = set()
+        self.looks = 0
+        self.stubborn = False
+
+    def authorize(
+        self, caller: Caller, impersonated: str, now: datetime, *, looked: bool
+    ) -> WorkloadId | Parked:
+        """Find the identity, or ask for a look."""
+        del now
+        if impersonated in self.there:
+            return WorkloadId.parse(impersonated)
+        if looked and not self.stubborn:
+            msg = "no pod of it on the node"
+            raise ImpersonationRefused(msg)
+        return Parked(key=(caller.cluster, "node", self.looks), fetch=self._look)
+
+    async def _look(self) -> None:
+        self.looks += not self.stubborn
+        self.there |= self.coming
+
+    def health(self) -> Sequence[Health]:
+        """Be ready."""
+        return (Health(name="nodes/fake", ready=True, detail="fake"),)
 
 
 class FakeSigner:
