@@ -197,8 +197,8 @@ class ApiServerKeys:
         Raises:
             BackendUnavailable: There is no answer, or the server is another issuer.
         """
-        _check_issuer(await self._api.get(_DISCOVERY), self._issuer)
-        return await self._api.get(_API_SERVER_KEYS)
+        _check_issuer(await self._api.read(_DISCOVERY), self._issuer)
+        return await self._api.read(_API_SERVER_KEYS)
 
     async def aclose(self) -> None:
         """Close connections."""

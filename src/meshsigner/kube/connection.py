@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import aiohttp
 
@@ -137,6 +138,22 @@ class Connection:
     tls: TlsFiles = field(repr=False)
     token: BearerToken | None = field(default=None, repr=False)
     server_name: str | None = None
+
+    def current(self) -> "Connection":
+        """Return itself: what was given as it is does not change."""
+        return self
+
+
+class ConnectionSource(Protocol):
+    """Says where an API server is now: a `Connection`, or a file that may change."""
+
+    def current(self) -> Connection:
+        """Return the connection for a request that is sent now.
+
+        Raises:
+            BackendUnavailable: It is not known.
+        """
+        ...
 
 
 async def read_at_most(response: aiohttp.ClientResponse, limit_bytes: int) -> bytes:
