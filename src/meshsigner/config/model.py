@@ -2,7 +2,7 @@
 
 from typing import Any, get_args
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -11,9 +11,18 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from meshsigner.config.backends import (
+    BackendName,
+    BackendSection,
+    KindSections,
+    loaded_sections,
+    own_sections,
+)
 from meshsigner.config.clusters import Clusters
 from meshsigner.config.cpus import available_cpus
-from meshsigner.config.fields import TrustDomainName
+from meshsigner.config.fields import Section, TrustDomainName
+from meshsigner.config.inventory import Inventory
+from meshsigner.config.policy import PolicySection
 from meshsigner.config.sections import (
     Admin,
     InventorySqlite,
@@ -22,7 +31,6 @@ from meshsigner.config.sections import (
     Limits,
     Listen,
     Logging,
-    PolicySection,
 )
 
 ENVIRONMENT_PREFIX = "MESHSIGNER_"
@@ -79,22 +87,31 @@ class Config(Settings):
         "`.` as in Istio.",
     )
     clusters: Clusters = Field(description="The clusters whose callers are served.")
-    issuer: IssuerDirectory | IssuerSelfMade = Field(
+    issuer: IssuerDirectory | IssuerSelfMade | None = Field(
+        default=None,
         discriminator="type",
-        description="The CA that signs: `directory` or `self_made`.",
+        description="The CA that signs, where one in a directory is all there is: `directory` or "
+        "`self_made`. Either this or `backends` must be set. Default: none, for an identity has "
+        "no default.",
+    )
+    backends: dict[BackendName, BackendSection] = Field(
+        default={},
+        description="Who signs, by name: any number of backends, each of a kind that `meshsigner "
+        "backends` lists. Which of them signs for whom is said in `policy.signers`. Default: "
+        "none, for `issuer` is one.",
     )
     listen: Listen = Field(description="The port where workloads ask for certificates.")
     workers: int = Field(
         default_factory=available_cpus,
         ge=1,
         le=MAX_WORKERS,
-        description="Worker processes of `meshsigner serve`, all on that port, each with a file of "
-        "its own in the inventory. The bounds in `limits` hold for each of them. Default: one a "
+        description="Worker processes of `meshsigner serve`, all on that port. With `sqlite` each has a "
+        "file of its own in the inventory. The bounds in `limits` hold for each of them. Default: one a "
         "CPU that the process may use, by its CPU set and its control group's quota.",
     )
-    inventory: InventorySqlite = Field(
+    inventory: Inventory = Field(
         default=InventorySqlite(),
-        description="Where issued certificates are written down.",
+        description="Where issued certificates are written down: `sqlite` or `postgres`.",
     )
     admin: Admin = Field(default=Admin(), description="The port for probes and metrics.")
     policy: PolicySection = Field(
@@ -104,6 +121,27 @@ class Config(Settings):
     limits: Limits = Field(default=Limits(), description="Bounds that protect the server.")
     logging: Logging = Field(default=Logging(), description="What is written to standard error.")
 
+    @field_validator("backends", mode="after")
+    @classmethod
+    def _somebody_signs(
+        cls, backends: dict[str, Section], info: ValidationInfo
+    ) -> dict[str, Section]:
+        """Expect one of `issuer` and `backends`, unless what was said of them is wrong itself."""
+        if "issuer" in info.data and (info.data["issuer"] is None) == (not backends):
+            msg = "either issuer or backends: who signs has no default, and they exclude each other"
+            raise ValueError(msg)
+        return backends
+
+    @field_validator("policy", mode="after")
+    @classmethod
+    def _signers_exist(cls, policy: PolicySection, info: ValidationInfo) -> PolicySection:
+        """Expect that a rule names backends that there are."""
+        if "backends" in info.data:
+            problems = policy.signer_problems(tuple(info.data["backends"]))
+            if problems:
+                raise ValueError("; ".join(problems))
+        return policy
+
 
 def prefix_of(whole: type[Settings]) -> str:
     """Return what the environment variables of a configuration begin with."""
@@ -112,8 +150,10 @@ def prefix_of(whole: type[Settings]) -> str:
 
 def sections_in(annotation: object) -> list[type[BaseModel]]:
     """List the sections that a field of this type may hold."""
+    if isinstance(annotation, KindSections):
+        return own_sections()
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
+        return [] if annotation is Section else [annotation]
     return [section for part in get_args(annotation) for section in sections_in(part)]
 
 
@@ -121,6 +161,19 @@ def tag_of(section: type[BaseModel]) -> str | None:
     """Return the value of `type` that chooses this section, None when nothing does."""
     field = section.model_fields.get("type")
     return str(get_args(field.annotation)[0]) if field is not None else None
+
+
+def holds_kinds(sections: list[type[BaseModel]], name: str) -> bool:
+    """Tell whether a field of one of these sections holds sections of installed kinds by name."""
+    return any(
+        name in section.model_fields and _is_of_kinds(section.model_fields[name].annotation)
+        for section in sections
+    )
+
+
+def _is_of_kinds(annotation: object) -> bool:
+    inner = get_args(annotation)
+    return isinstance(annotation, KindSections) or any(map(_is_of_kinds, inner))
 
 
 def sections_at(location: tuple[int | str, ...], whole: type[Settings]) -> list[type[BaseModel]]:
@@ -131,8 +184,15 @@ def sections_at(location: tuple[int | str, ...], whole: type[Settings]) -> list[
         whole: In which configuration.
     """
     found: list[type[BaseModel]] = [whole]
+    named = False  # the next part is a name that somebody chose
     for part in location:
         if isinstance(part, int):
+            continue
+        if named:
+            named = False
+            continue
+        if holds_kinds(found, part):
+            found, named = loaded_sections(), True
             continue
         tagged = [section for section in found if tag_of(section) == part]
         found = tagged or [

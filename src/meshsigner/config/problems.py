@@ -5,6 +5,7 @@ was expected and what to do. A value that looks like a secret is not repeated.
 """
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import Any
@@ -12,13 +13,20 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from meshsigner.config.model import LEVEL_SEPARATOR, Settings, prefix_of, sections_at, tag_of
+from meshsigner.config.model import (
+    LEVEL_SEPARATOR,
+    Settings,
+    holds_kinds,
+    prefix_of,
+    sections_at,
+    tag_of,
+)
 from meshsigner.config.source import Source
 
 Location = tuple[int | str, ...]
 
 _SHOWN_CHARACTERS = 60
-_SECRET_MARKS = ("-----BEGIN", "eyJ")
+_SECRET_MARKS = re.compile(r"-----BEGIN|eyJ|://[^/@\s]*:[^@\s]*@")  # the last: URL with password
 
 
 def describe(error: ValidationError, source: Source, whole: type[Settings]) -> list[str]:
@@ -62,8 +70,11 @@ def _without_tags(location: Location, whole: type[Settings]) -> Location:
     place: list[int | str] = []
     for i, part in enumerate(location):
         here = sections_at(location[:i], whole)
-        is_tag = any(tag_of(s) == part for s in here) and not any(
-            part in s.model_fields for s in here
+        is_name = i > 0 and holds_kinds(sections_at(location[: i - 1], whole), str(location[i - 1]))
+        is_tag = (
+            not is_name
+            and any(tag_of(s) == part for s in here)
+            and not any(part in s.model_fields for s in here)
         )
         if not is_tag:
             place.append(part)
@@ -86,7 +97,7 @@ def _origin(place: Location, source: Source, whole: type[Settings]) -> str:
 def render_found(value: object) -> str:
     """Show a value in a problem, shortened, and not at all if it looks like a secret."""
     text = repr(value)
-    if any(mark in text for mark in _SECRET_MARKS):
+    if _SECRET_MARKS.search(text):
         return "something that looks like a secret"
     return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 3] + "..."
 

@@ -36,8 +36,8 @@ file. `meshsigner check-config FILE` says all problems at once and prints what i
 * **Reload**: `SIGHUP` takes `policy` and the logging level anew, and looks at all files at once.
   Under `meshsigner serve` it also takes `clusters`, `limits`, `listen.tls` and `workers`, by
   replacing workers one after the other; no call is lost by that. `trust_domain`, `issuer`,
-  `inventory`, `admin` and `listen.address` need a restart. A bad configuration is refused as a
-  whole and logged; the old one stays.
+  `backends`, `inventory`, `admin` and `listen.address` need a restart. A bad configuration is
+  refused as a whole and logged; the old one stays.
 """
 
 
@@ -65,13 +65,14 @@ def _render_section(place: str, section: type[BaseModel], meaning: str) -> Itera
     for name, field in section.model_fields.items():
         yield f"| `{name}` | {_what(field)} | {_default(field)} |\n"
     for name, field in section.model_fields.items():
-        path = ".".join(filter(None, (place, name))) + ("[]" if _is_list(field) else "")
+        path = ".".join(filter(None, (place, name))) + _ending(field)
         for inner in sections_in(field.annotation):
             yield from _render_section(path, inner, inner.__doc__ or "")
 
 
-def _is_list(field: FieldInfo) -> bool:
-    return get_origin(field.annotation) is tuple
+def _ending(field: FieldInfo) -> str:
+    origin = get_origin(field.annotation)
+    return "[]" if origin is tuple else ".NAME" if origin is dict else ""
 
 
 def _first_line(text: str) -> str:

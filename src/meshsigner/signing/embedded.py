@@ -9,15 +9,19 @@ Source: RFC 5280 4.1.2.2; docs/standards.md 22, 24.
 """
 
 import secrets
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
+from cryptography import x509
+
+from meshsigner.background import Background
 from meshsigner.errors import NotReady
-from meshsigner.model import Chain, Health, Issuer, Order
+from meshsigner.model import Capabilities, Chain, Health, Issuer, Order
 from meshsigner.ports import KeySigner
 from meshsigner.profile import Template
+from meshsigner.signing.issuers import with_announced
 from meshsigner.signing.local_key import local_key
 from meshsigner.trust import CaFiles
 
@@ -27,6 +31,7 @@ from meshsigner.trust import CaFiles
 # 4.1.2.2). The second tells nothing that the certificate does not tell itself.
 SERIAL_TIME_BITS = 40
 SERIAL_RANDOM_BITS = 86
+DEFAULT_NAME = "embedded"  # of the one backend where the configuration names none
 
 
 class IssuerSource(Protocol):
@@ -39,6 +44,18 @@ class IssuerSource(Protocol):
 
     def health(self, now: datetime) -> Health:
         """Say whether that CA can sign at a time."""
+        ...
+
+
+class FollowedSource(IssuerSource, Protocol):
+    """One that changes by itself, and is told to look while somebody signs with it."""
+
+    def watch(self) -> Coroutine[Any, Any, None]:
+        """Follow what changes, until cancelled."""
+        ...
+
+    async def look(self) -> object:
+        """Look for changes at once."""
         ...
 
 
@@ -63,19 +80,45 @@ class EmbeddedSigner:
         open_key: Makes the key of a CA usable; by default the one that was
             loaded with it.
         name: Name of the backend in logs, metrics and the inventory.
+        followed: The source, if it is to be followed from `start` to `aclose`.
+
+    Attributes:
+        source: Where the CA comes from, its key included: what else may be
+            signed with it (a serving certificate) is its owner's matter.
     """
+
+    capabilities = Capabilities(builds_x509=False)
 
     def __init__(
         self,
         source: IssuerSource,
         *,
         open_key: Callable[[CaFiles], KeySigner] = lambda files: local_key(files.key),
-        name: str = "embedded",
+        name: str = DEFAULT_NAME,
+        followed: FollowedSource | None = None,
     ) -> None:
         self.name = name
-        self._source = source
+        self.source = source
         self._open_key = open_key
+        self._followed = followed
+        self._following: Background | None = None
+        self._announced: tuple[x509.Certificate, ...] = ()
         self._ready = self._derive(source.current)
+
+    async def start(self) -> None:
+        """Follow the source from now on, where it is to be followed."""
+        if self._followed is not None:
+            self._following = Background(self._followed.watch)
+
+    async def aclose(self) -> None:
+        """Follow it no longer."""
+        if self._following is not None:
+            await self._following.stop()
+
+    async def look(self) -> None:
+        """Look at once whether the CA has changed."""
+        if self._followed is not None:
+            await self._followed.look()
 
     def issuer(self, now: datetime) -> Issuer:
         """Return the issuer that signs now.
@@ -109,22 +152,32 @@ class EmbeddedSigner:
             backend=self.name,
         )
 
+    def announce(self, roots: Sequence[x509.Certificate]) -> None:
+        """Take the roots of all backends behind its own."""
+        self._announced = tuple(roots)
+        ready = self._ready
+        issuer = with_announced(ready.files.issuer, self._announced)
+        if issuer.trust_bundle != ready.issuer.trust_bundle:
+            self._ready = self._derive(ready.files)
+
     def health(self, now: datetime) -> Health:
         """Say whether it can sign now."""
-        return self._source.health(now)
+        health = self.source.health(now)
+        return health if self.name == DEFAULT_NAME else replace(health, name=f"backend/{self.name}")
 
     def _follow(self) -> _Ready:
         """Return what belongs to the CA of the moment; derive it when that has changed."""
-        ready, files = self._ready, self._source.current
+        ready, files = self._ready, self.source.current
         if ready.files is not files:
             ready = self._ready = self._derive(files)
         return ready
 
     def _derive(self, files: CaFiles) -> _Ready:
+        issuer = with_announced(files.issuer, self._announced)
         return _Ready(
             files=files,
-            issuer=files.issuer,
-            template=Template.of(files.issuer),
+            issuer=issuer,
+            template=Template.of(issuer),
             key=self._open_key(files),
         )
 

@@ -54,7 +54,7 @@ ALL_PROBLEMS = (
     "policy.default_lifetime (wrong.yaml line 20): found 24; expected a duration with its unit",
     "policy.key_algorithms[0] (wrong.yaml line 21): found 'dsa'; expected 'rsa', 'p256'",
     "limits (wrong.yaml line 24): found 'plenty'; expected keys with values",
-    "color (wrong.yaml line 25): unknown key; expected one of admin, clusters",
+    "color (wrong.yaml line 25): unknown key; expected one of admin, backends",
 )
 
 
