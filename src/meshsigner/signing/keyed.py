@@ -272,7 +272,7 @@ class KeyedSigner:
         wanted = self._wanted
         if wanted is None:
             return
-        key = await self._keys.find_key(_public_key(wanted))
+        key = await self._keys.find_key(ca_public_key(wanted))
         self._problem = ""
         self._ready = _Ready.of(with_announced(wanted, self._announced), key)
         get_logger().info(
@@ -290,7 +290,12 @@ class KeyedSigner:
         self._problem = str(error)
 
 
-def _public_key(issuer: Issuer) -> CaPublicKey:
+def ca_public_key(issuer: Issuer) -> CaPublicKey:
+    """Return the key that signs under an issuer.
+
+    Raises:
+        ConfigurationError: It is neither RSA nor on a curve.
+    """
     key = issuer.certificate.public_key()
     if isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
         return key
