@@ -7,6 +7,7 @@ import uvloop
 from meshsigner.app.life import live
 from meshsigner.app.server import Server
 from meshsigner.config import Config
+from meshsigner.rpc.event_loop import EventLoop
 
 
 def run(
@@ -25,4 +26,4 @@ def run(
     Raises:
         ConfigurationError: It cannot start; holds every problem.
     """
-    uvloop.run(live(Server(config), reload, ready))
+    uvloop.run(live(Server(config), reload, ready), loop_factory=EventLoop)

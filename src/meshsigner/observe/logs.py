@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, cast
 
+import orjson
 import structlog
 from structlog.typing import FilteringBoundLogger, Processor
 
@@ -73,7 +74,16 @@ _ENCODER = json.JSONEncoder(default=plain, separators=(",", ":"), ensure_ascii=T
 
 
 def _render_json(_logger: object, _method: str, line: Line) -> str:
-    return _ENCODER.encode(line)
+    """Write a line in ASCII: what a stranger sent must not direct a terminal.
+
+    orjson takes a twentieth of the time, but neither lone surrogates nor huge
+    numbers, and escapes less.
+    """
+    try:
+        text = orjson.dumps(line, default=plain, option=orjson.OPT_PASSTHROUGH_DATACLASS)
+    except orjson.JSONEncodeError:
+        return _ENCODER.encode(line)
+    return text.decode() if text.isascii() else _ENCODER.encode(line)
 
 
 def _stamp(_logger: object, _method: str, line: Line) -> Line:

@@ -24,6 +24,7 @@ from meshsigner.config import Config, build_config
 from meshsigner.config.fields import Address
 from meshsigner.errors import ConfigurationError
 from meshsigner.observe.families import read_families
+from meshsigner.rpc.event_loop import EventLoop
 from meshsigner.workers.channel import Channel
 from meshsigner.workers.guard import end_with_parent, end_with_pipe
 from meshsigner.workers.messages import Kind, Message, Report
@@ -148,7 +149,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     os.set_inheritable(control, False)  # noqa: FBT003 - the standard library's own form
-    uvloop.run(_run(control))
+    uvloop.run(_run(control), loop_factory=EventLoop)
 
 
 if __name__ == "__main__":
