@@ -84,6 +84,7 @@ class FakeReviewer:
     Attributes:
         accounts: Status for each token; others are refused.
         fault: Raised instead while set.
+        unready: Raised when it is asked whether it is ready, while set.
         gate: While cleared, reviews wait; set by default.
         asked: Token and audiences of each review.
         in_flight: Reviews that are being answered now.
@@ -93,6 +94,7 @@ class FakeReviewer:
 
     accounts: dict[str, dict[str, Any]] = field(default_factory=dict)
     fault: Exception | None = None
+    unready: Exception | None = None
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     asked: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
     in_flight: int = 0
@@ -116,6 +118,11 @@ class FakeReviewer:
             raise self.fault
         status: Mapping[str, Any] = self.accounts.get(token, refused())
         return status
+
+    async def check_ready(self) -> None:
+        """Say that it is ready, or raise what is set."""
+        if self.unready is not None:
+            raise self.unready
 
     async def aclose(self) -> None:
         """Note that it was closed."""

@@ -15,7 +15,8 @@ from functools import partial
 from typing import Any, Protocol
 
 from meshsigner.authn.clock import Clock, utc_now
-from meshsigner.authn.reviews import Reviewed, read_review
+from meshsigner.authn.review_watch import ReviewWatch
+from meshsigner.authn.reviews import DoubtfulRefusal, Reviewed, UnclearReview, read_review
 from meshsigner.authn.tokens import (
     TokenRules,
     UnverifiedToken,
@@ -27,18 +28,13 @@ from meshsigner.authn.tokens import (
 from meshsigner.authn.verdicts import REFUSED_FOR_S, Verdicts
 from meshsigner.errors import BackendUnavailable, Overloaded, Unauthenticated
 from meshsigner.model import AuthMethod, Caller, Credentials, Health
-from meshsigner.observe.logs import get_logger
-from meshsigner.observe.names import Event
 from meshsigner.ports import Parked
 from meshsigner.spiffe import TrustDomain
 
 # Those who waited for an answer come back with the next turn: so long, at
 # least, it stays known to them, however short answers are believed otherwise.
 REJOIN_S = 2.0
-PROBE_EVERY_S = 30.0
-PROBE_RETRY_S = 5.0
 PROBE = "readiness-probe"  # not a token, so a working server refuses it
-TOLERATED = timedelta(seconds=10)  # a lost call or two say little, readiness should not flap
 
 
 class TokenReviewer(Protocol):
@@ -49,6 +45,14 @@ class TokenReviewer(Protocol):
 
         Raises:
             BackendUnavailable: There is none.
+        """
+        ...
+
+    async def check_ready(self) -> None:
+        """Ask whether the server holds itself to be ready, its store included.
+
+        Raises:
+            BackendUnavailable: It does not, or does not say.
         """
         ...
 
@@ -99,7 +103,7 @@ class TokenReviewAuthenticator:
         self._slots = asyncio.Semaphore(max_in_flight)
         self._verdicts = Verdicts(remembered)
         self._clock = clock
-        self._watch = _Watch(cluster, clock)
+        self._watch = ReviewWatch(cluster, clock)
         self._probing: asyncio.Task[None] | None = None
 
     def identify(self, credentials: Credentials, now: datetime) -> Caller | Parked:
@@ -165,12 +169,16 @@ class TokenReviewAuthenticator:
     async def _ask(self, text: str) -> Reviewed:
         try:
             async with asyncio.timeout(self._timeout_s), self._slot():
-                status = await self._reviewer.create_token_review(text, self._rules.audiences)
-                reviewed = read_review(status, self._rules.audiences)
+                reviewed = await self._review_once(text)
         except TimeoutError:
             problem = f"no token review within {self._timeout_s:g} s"
             self._watch.failed(problem)
             raise BackendUnavailable(problem) from None
+        except UnclearReview as error:
+            # It did answer: a token that makes it say strange things must not make us unready.
+            if text == PROBE:
+                self._watch.failed(str(error))
+            raise
         except BackendUnavailable as error:
             self._watch.failed(str(error))
             raise
@@ -179,6 +187,23 @@ class TokenReviewAuthenticator:
             raise
         self._watch.answered()
         return reviewed
+
+    async def _review_once(self, text: str) -> Reviewed:
+        """Ask; a refusal that a fault of the server could be too is only believed if it is well."""
+        status = await self._reviewer.create_token_review(text, self._rules.audiences)
+        try:
+            return read_review(status, self._rules.audiences)
+        except DoubtfulRefusal:
+            await self._check_ready()
+            raise
+
+    async def _check_ready(self) -> None:
+        try:
+            await self._reviewer.check_ready()
+        except BackendUnavailable as error:
+            self._watch.doubts(str(error))
+            raise UnclearReview(f"a refusal that is not believed: {error}") from error
+        self._watch.doubts(None)
 
     @contextlib.asynccontextmanager
     async def _slot(self) -> AsyncIterator[None]:
@@ -215,44 +240,6 @@ class TokenReviewAuthenticator:
             if self._watch.is_idle():
                 with contextlib.suppress(BackendUnavailable, Overloaded, Unauthenticated):
                     await self._ask(PROBE)
+            with contextlib.suppress(BackendUnavailable):
+                await self._check_ready()
             await asyncio.sleep(self._watch.probe_pause_s())
-
-
-class _Watch:
-    """Whether the API server answered lately."""
-
-    def __init__(self, cluster: str, clock: Clock) -> None:
-        self._name = f"authn/{cluster}/token_review"
-        self._cluster = cluster
-        self._clock = clock
-        self._problem: str | None = "the API server has not answered yet"
-        self._failing_since: datetime | None = None
-        self._ever = False
-        self._answered = False
-
-    def probe_pause_s(self) -> float:
-        return PROBE_EVERY_S if self._problem is None else PROBE_RETRY_S
-
-    def is_idle(self) -> bool:
-        """Return whether nothing was answered since this was last asked."""
-        answered, self._answered = self._answered, False
-        return not answered
-
-    def answered(self) -> None:
-        if self._problem is not None:
-            get_logger().info(Event.TOKEN_REVIEWS_WORK, cluster=self._cluster)
-        self._problem, self._failing_since = None, None
-        self._ever = self._answered = True
-
-    def failed(self, problem: str) -> None:
-        if self._failing_since is None:
-            self._failing_since = self._clock()
-            get_logger().error(Event.TOKEN_REVIEWS_FAIL, cluster=self._cluster, problem=problem)
-        self._problem = problem
-
-    def health(self, stopped: str | None = None) -> Health:
-        since = self._failing_since
-        late = since is not None and self._clock() - since >= TOLERATED
-        ready = self._ever and not late and stopped is None
-        detail = stopped or self._problem or "the API server answers"
-        return Health(name=self._name, ready=ready, detail=detail)

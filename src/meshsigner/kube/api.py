@@ -7,6 +7,7 @@ Source: Kubernetes API concepts (verbs, chunked lists, preconditions);
 authentication.k8s.io/v1 TokenReview.
 """
 
+import contextlib
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -18,8 +19,10 @@ import aiohttp
 from meshsigner.errors import BackendUnavailable
 from meshsigner.kube.connection import ConnectionSource
 from meshsigner.kube.exchange import JSON, Exchange
+from meshsigner.kube.refusals import NotAllowed, NotFound
 
 TOKEN_REVIEWS = "/apis/authentication.k8s.io/v1/tokenreviews"  # noqa: S105 - a path
+READY = "/readyz"  # any account may ask (system:public-info-viewer)
 FIELD_MANAGER = "meshsigner"  # under which the API server books what we write
 MERGE_PATCH = "application/merge-patch+json"  # RFC 7396
 MAX_OBJECT_BYTES = 4 * 1024 * 1024  # etcd takes 1.5 MiB, managedFields come on top
@@ -89,6 +92,17 @@ class KubernetesApi:
         }
         body = await self._exchange.call("POST", TOKEN_REVIEWS, document=review, secret=True)
         return _review_status(body, token)
+
+    async def check_ready(self) -> None:
+        """Ask whether the server holds itself to be ready, its store included.
+
+        A server that does not tell us is taken for ready.
+
+        Raises:
+            BackendUnavailable: It says no, or nothing.
+        """
+        with contextlib.suppress(NotAllowed, NotFound):
+            await self._exchange.call("GET", READY)
 
     async def read(self, path: str) -> bytes:
         """Read a path as it is, at most 256 KiB.

@@ -29,6 +29,7 @@ class Event(StrEnum):
     TOKEN_KEYS_KEPT = "no new token keys, the old ones are kept"  # noqa: S105 - an event
     TOKEN_REVIEWS_WORK = "token reviews work"  # noqa: S105 - an event
     TOKEN_REVIEWS_FAIL = "token reviews fail"  # noqa: S105 - an event
+    TOKEN_REVIEWS_DOUBTED = "API server not ready, doubtful refusals are not believed"  # noqa: S105 - an event
     KUBE_WATCH_SYNCED = "watch in sync"
     KUBE_WATCH_LOST = "watch lost, its objects are as they were"
     RELOADED = "settings reloaded"

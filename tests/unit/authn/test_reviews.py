@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from meshsigner.authn.reviews import Reviewed, read_review
+from meshsigner.authn.reviews import DoubtfulRefusal, Reviewed, UnclearReview, read_review
 from meshsigner.errors import BackendUnavailable, Unauthenticated
 from tests.fakes.kubernetes_api import authenticated, refused
 
@@ -39,14 +39,38 @@ def test_a_token_need_not_be_bound_to_a_pod(extra: object) -> None:
 
 def test_a_server_that_refuses_says_why() -> None:
     """An error without `authenticated` is a refusal; so is an error beside it."""
+    text = "[invalid bearer token, service account token has expired]"
     for status in [
         refused(),
         refused("[invalid bearer token, service account token has been invalidated]"),
-        {"authenticated": False, "error": "x"},
-        {**authenticated(), "error": "x"},
+        {"authenticated": False, "error": text},
+        {**authenticated(), "error": text},
     ]:
         with pytest.raises(Unauthenticated, match="the API server refuses the token"):
             read_review(status, ASKED)
+
+
+@pytest.mark.parametrize("error", ["x", "etcdserver: request timed out", 7, ["invalid"], True])
+def test_statement_16_an_unknown_error_is_our_fault(error: object) -> None:
+    """Only known texts refuse; another one is quoted for the log, cut and escaped."""
+    for status in [{"user": {}, "error": error}, {**authenticated(), "error": error}]:
+        with pytest.raises(UnclearReview, match="unknown error") as caught:
+            read_review(status, ASKED)
+        assert not isinstance(caught.value, Unauthenticated)
+    with pytest.raises(UnclearReview) as caught:
+        read_review({"error": "\n" * 5_000}, ASKED)
+    assert len(str(caught.value)) < 300
+    assert "\n" not in str(caught.value)
+
+
+def test_a_pod_that_is_not_found_is_a_doubtful_refusal() -> None:
+    """The server says the same when its store is away, so somebody must ask about that."""
+    text = "[invalid bearer token, service account token has been invalidated]"
+    with pytest.raises(DoubtfulRefusal):
+        read_review(refused(text), ASKED)
+    with pytest.raises(Unauthenticated) as caught:
+        read_review(refused(), ASKED)
+    assert not isinstance(caught.value, DoubtfulRefusal)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from meshsigner.errors import BackendUnavailable, Overloaded, Unauthenticated
 from meshsigner.model import AuthMethod, Caller, Credentials
 from meshsigner.ports import Parked
 from tests.fakes.authn import RULES, TRUST_DOMAIN, FakeClock, FakeReviewer, away
-from tests.fakes.kubernetes_api import authenticated
+from tests.fakes.kubernetes_api import authenticated, refused
 from tests.fakes.tokens import NOW_S, UNBOUND, make_token, rsa_key
 
 TOKEN = make_token(rsa_key("nobody asks for keys here"))
@@ -353,6 +353,59 @@ async def test_probes_are_for_quiet_times(
     with pytest.raises(BackendUnavailable):
         await authenticator._ask(TOKEN)
     assert (watch.is_idle(), watch.probe_pause_s()) == (True, 5.0)
+
+
+GONE = "[invalid bearer token, service account token has been invalidated]"
+
+
+async def test_statement_16_a_doubtful_refusal_needs_a_server_that_is_well(
+    authenticator: TokenReviewAuthenticator, reviewer: FakeReviewer, clock: FakeClock
+) -> None:
+    """A token whose pod is not found is refused only while the server's store is there."""
+    reviewer.accounts[TOKEN] = refused(GONE)
+    reviewer.unready = BackendUnavailable("GET /readyz: status 500")
+    with capture_logs() as lines:
+        for _ in range(2):
+            with pytest.raises(BackendUnavailable, match="a refusal that is not believed"):
+                await parked(authenticator, clock).fetch()
+    assert [line["event"] for line in lines] == [
+        "API server not ready, doubtful refusals are not believed"
+    ]
+    parked(authenticator, clock)  # nothing was remembered
+    reviewer.unready = None
+    await parked(authenticator, clock).fetch()
+    with pytest.raises(Unauthenticated, match="its pod is gone"):
+        authenticator.identify(show(TOKEN), clock.now)
+
+
+async def test_statement_16_a_server_that_is_not_ready_itself_is_told(
+    authenticator: TokenReviewAuthenticator, reviewer: FakeReviewer
+) -> None:
+    """It proves most callers, so readiness stays, and says what does not work."""
+    reviewer.unready = BackendUnavailable("GET /readyz: status 500")
+    await authenticator.start()
+    async with asyncio.timeout(5):
+        while "status 500" not in authenticator.health()[0].detail:
+            await asyncio.sleep(0)
+    assert authenticator.health()[0].ready
+    assert authenticator._watch.probe_pause_s() == 5.0
+
+
+async def test_a_token_with_strange_answers_does_not_make_us_unready(
+    authenticator: TokenReviewAuthenticator, reviewer: FakeReviewer, clock: FakeClock
+) -> None:
+    """The server did answer; only for our own probe such an answer is a failure."""
+    await ask(authenticator, clock)
+    other = make_token(jti="other")
+    reviewer.accounts[other] = reviewer.accounts[PROBE] = refused("teapot")
+    for _ in range(3):
+        with pytest.raises(BackendUnavailable, match="teapot"):
+            await parked(authenticator, clock, other).fetch()
+        clock.advance(60)
+    assert authenticator.health()[0].detail == "the API server answers"
+    with pytest.raises(BackendUnavailable):
+        await authenticator._ask(PROBE)
+    assert "teapot" in authenticator.health()[0].detail
 
 
 async def test_a_probe_that_died_is_seen(
