@@ -10,7 +10,6 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
-from meshsigner.app.caretaker import Caretaker
 from meshsigner.app.problems import Problems
 from meshsigner.authn.clusters import Cluster, ClusterAuthenticator, ClusterMember
 from meshsigner.authn.jwt import JwtAuthenticator
@@ -29,10 +28,9 @@ from meshsigner.batch import GatherLimits
 from meshsigner.config import Config
 from meshsigner.config.clusters import Cluster as ClusterSection
 from meshsigner.config.clusters import Jwks, TokenReview
-from meshsigner.config.sections import IssuerSelfMade, PolicySection
+from meshsigner.config.policy import PolicySection
+from meshsigner.config.sections import IssuerSelfMade
 from meshsigner.config.sections import Limits as LimitsSection
-from meshsigner.inventory.files import size_bytes, worker_files
-from meshsigner.inventory.sqlite import SqliteInventory
 from meshsigner.issuance import IssuanceLimits
 from meshsigner.kube import KubernetesApi, in_cluster, load_kubeconfig
 from meshsigner.model import KeyAlgorithm, Lifetimes
@@ -113,26 +111,6 @@ def upkeep_of(config: Config) -> Callable[[datetime], object]:
             intermediate_lifetime=issuer.intermediate_lifetime,
         ).ensure
     return lambda _: None
-
-
-def inventory_of(config: Config) -> SqliteInventory:
-    """Return where certificates are written down; it is opened at its first use.
-
-    Files that workers wrote before count within the bound of the whole inventory.
-    """
-    section = config.inventory
-    at_rest = sum(map(size_bytes, worker_files(section.path).values()))
-    return SqliteInventory(
-        section.path,
-        synchronous=section.synchronous,
-        retention=section.retention,
-        max_bytes=max(section.max_bytes - at_rest, size_bytes(section.path)),
-    )
-
-
-def caretaker_of(config: Config) -> Caretaker:
-    """Return what looks after files of the inventory that workers wrote before."""
-    return Caretaker(config.inventory.path, retention=config.inventory.retention)
 
 
 def authenticator_of(config: Config) -> ClusterAuthenticator:

@@ -20,8 +20,6 @@ from meshsigner.admin.server import AdminServer, OneProcess
 from meshsigner.app.collector import leave_alone_what_stays
 from meshsigner.app.parts import (
     authenticator_of,
-    caretaker_of,
-    inventory_of,
     issuance_limits_of,
     policy_of,
     upkeep_of,
@@ -29,6 +27,7 @@ from meshsigner.app.parts import (
 )
 from meshsigner.app.place import Place
 from meshsigner.app.problems import Problems
+from meshsigner.app.stores import caretaker_of, inventory_of
 from meshsigner.authn.clusters import ClusterAuthenticator
 from meshsigner.background import Background
 from meshsigner.config import Config
@@ -40,6 +39,7 @@ from meshsigner.observe.logs import LineWriter, LogFormat, Renderer, configure, 
 from meshsigner.observe.metrics import Metrics
 from meshsigner.observe.names import Event
 from meshsigner.observe.readiness import Readiness
+from meshsigner.ports import Inventory
 from meshsigner.recorder import Recorder
 from meshsigner.rpc.server import RpcServer
 from meshsigner.rpc.serving_certificate import ServingCertificate
@@ -155,12 +155,12 @@ class Server:
         problems = Problems()
         issuer = problems.attempt(lambda: self._issuer_of(config))
         authenticator = problems.attempt(lambda: authenticator_of(config))
-        recorder = Recorder(inventory_of(config), self.metrics)
-        await _start_recorder(recorder, closing, problems)
+        inventory = problems.attempt(lambda: inventory_of(config))
+        recorder = await self._start_recorder(inventory, closing, problems)
         await _start_authenticator(authenticator, closing, problems)
         serving = problems.attempt(lambda: self._serving_of(config, issuer, closing))
         problems.settle()
-        if issuer is None or authenticator is None or serving is None:
+        if issuer is None or authenticator is None or serving is None or recorder is None:
             raise TypeError("a part is missing without a problem")
         self._issuer, self._serving = issuer, serving
         closing.push_async_callback(Background(issuer.watch).stop)
@@ -226,6 +226,19 @@ class Server:
             left=self._left,
         )
 
+    async def _start_recorder(
+        self, inventory: Inventory | None, closing: AsyncExitStack, problems: Problems
+    ) -> Recorder | None:
+        if inventory is None:
+            return None
+        recorder = Recorder(inventory, self.metrics)
+        closing.push_async_callback(recorder.close)
+        try:
+            await recorder.start()
+        except RecordFailed as error:
+            problems.add(str(error))
+        return recorder
+
     def _issuer_of(self, config: Config) -> IssuerDirectory:
         return IssuerDirectory(
             config.issuer.path,
@@ -266,14 +279,6 @@ class Server:
         own.ensure()
         closing.push_async_callback(Background(own.watch).stop)
         return ServingCertificate(own.certificate_file, own.key_file, metrics=self.metrics)
-
-
-async def _start_recorder(recorder: Recorder, closing: AsyncExitStack, problems: Problems) -> None:
-    closing.push_async_callback(recorder.close)
-    try:
-        await recorder.start()
-    except RecordFailed as error:
-        problems.add(str(error))
 
 
 async def _start_authenticator(

@@ -256,14 +256,16 @@ class Crew:
     # What they share.
 
     def _bound(self, number: int, settings: Settings) -> int:
-        inventory = settings.inventory
-        sizes = {place: size_bytes(file) for place, file in worker_files(inventory).items()}
+        files = settings.files
+        if files is None:
+            return 0  # nothing is divided
+        sizes = {place: size_bytes(file) for place, file in worker_files(files.path).items()}
         resting = at_rest(sizes, {*self._bounds, number})
         return bound_of(
-            size_bytes(worker_file(inventory, number)),
+            size_bytes(worker_file(files.path, number)),
             in_use=[bound for place, bound in self._bounds.items() if place != number],
-            at_rest=[*resting, size_bytes(inventory)],
-            max_bytes=settings.config.inventory.max_bytes,
+            at_rest=[*resting, size_bytes(files.path)],
+            max_bytes=files.max_bytes,
             workers=settings.config.workers,
         )
 

@@ -14,8 +14,10 @@ from functools import partial
 from meshsigner.admin.server import AdminServer
 from meshsigner.app.caretaker import Caretaker
 from meshsigner.app.problems import Problems
+from meshsigner.app.stores import Tends, caretaker_of
 from meshsigner.background import Background
 from meshsigner.config import Config
+from meshsigner.config.sections import InventorySqlite
 from meshsigner.errors import ConfigurationError
 from meshsigner.inventory.faults import Unusable, explain
 from meshsigner.inventory.files import lock_of
@@ -52,7 +54,8 @@ class Supervisor:
         self._generation = 1
         self._metrics = SupervisorMetrics()
         self._crew = Crew(self._metrics)
-        self._lock = lock_of(config.inventory.path)
+        files = _files(config)
+        self._lock = lock_of(files.path) if files is not None else None
         self._lock_fault: ConfigurationError | None = None
         self._closing = AsyncExitStack()
         self._draining = False
@@ -158,14 +161,17 @@ class Supervisor:
         closing.callback(self._port.release)
 
     def _take_inventory(self, closing: AsyncExitStack) -> None:
-        path = self._config.inventory.path
+        """Take files for this server alone; a database is for all who share it."""
+        files = _files(self._config)
+        if files is None or self._lock is None:
+            return
         try:
             self._lock.acquire()
         except Unusable as error:
-            raise ConfigurationError(explain(error, path)) from error
+            raise ConfigurationError(explain(error, files.path)) from error
         except OSError as error:
             # No directory, or none to write in: the workers tell it beside all else that is wrong.
-            self._lock_fault = ConfigurationError(explain(error, path))
+            self._lock_fault = ConfigurationError(explain(error, files.path))
         closing.callback(self._lock.release)
 
     async def _check(self) -> None:
@@ -173,11 +179,13 @@ class Supervisor:
             await asyncio.sleep(_CHECK_S)
             await self._crew.check()
 
-    def _caretaker(self) -> Caretaker:
-        inventory = self._config.inventory
+    def _caretaker(self) -> Tends:
+        files = _files(self._config)
+        if files is None:
+            return caretaker_of(self._config)
         return Caretaker(
-            inventory.path,
-            retention=inventory.retention,
+            files.path,
+            retention=files.retention,
             hold=self._crew.hold,
             release=self._crew.in_care.discard,
             lock=self._lock,
@@ -192,6 +200,11 @@ class Supervisor:
             get_logger().warning(Event.NOT_READY, **where, missing=missing)
         else:
             get_logger().info(Event.READY, **where)
+
+
+def _files(config: Config) -> InventorySqlite | None:
+    section = config.inventory
+    return section if isinstance(section, InventorySqlite) else None
 
 
 def _configure_logs(config: Config) -> None:

@@ -79,16 +79,13 @@ class Worker:
         Both are set last: the environment, which is the supervisor's, would win over them.
         """
         config = build_config(content["config"], name="the supervisor's configuration")
-        path, max_bytes = self._inventory
-        inventory = {"path": Path(path), "max_bytes": max_bytes}
-        return config.model_copy(
-            update={
-                "inventory": config.inventory.model_copy(update=inventory),
-                "listen": config.listen.model_copy(
-                    update={"address": Address.parse(content["address"])}
-                ),
-            }
-        )
+        address = Address.parse(content["address"])
+        own: dict[str, object] = {"listen": config.listen.model_copy(update={"address": address})}
+        if self._inventory is not None:
+            path, max_bytes = self._inventory
+            inventory = {"path": Path(path), "max_bytes": max_bytes}
+            own["inventory"] = config.inventory.model_copy(update=inventory)
+        return config.model_copy(update=own)
 
     async def _await_turn(self) -> None:
         """Say that all is ready but the port, and wait until this worker may join it."""

@@ -9,12 +9,12 @@ import yaml
 
 from meshsigner.app.parts import (
     authenticator_of,
-    inventory_of,
     issuance_limits_of,
     policy_of,
     upkeep_of,
     wire_limits_of,
 )
+from meshsigner.app.stores import inventory_of
 from meshsigner.config import Config, parse_config
 from meshsigner.config.sections import Limits as LimitsSection
 from meshsigner.errors import ConfigurationError, RecordFailed
