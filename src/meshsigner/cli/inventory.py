@@ -1,7 +1,7 @@
 """`meshsigner inventory`: which certificates were issued, to whom, and on which grounds.
 
 Turns what a person types into a `Query`, and records into words, JSON and PEM.
-Reads the files that the server writes, running or not; changes nothing.
+Reads what servers write, files or a database, running or not; changes nothing.
 """
 
 import json as json_format
@@ -20,9 +20,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from meshsigner.app.stores import Reader, reader_of
 from meshsigner.cli.exits import Exit
 from meshsigner.cli.options import duration
 from meshsigner.cli.terminal import fail, note, say, say_fields, say_heading
+from meshsigner.config import load_config
+from meshsigner.errors import ConfigurationError
 from meshsigner.inventory.query import InvalidSerial, Query, Unreadable, parse_serial
 from meshsigner.inventory.whole import WholeInventory
 from meshsigner.model import Record
@@ -42,6 +45,8 @@ Examples:
     meshsigner inventory list --identity spiffe://cluster.local/ns/bookinfo/sa/productpage
 
     meshsigner inventory list --since 2h --json
+
+    meshsigner inventory list --config /etc/meshsigner/config.yaml
 
 Exit codes: 0 done, also when nothing matches; 2 wrong command line; 3 the inventory cannot be read.
 """
@@ -128,6 +133,14 @@ Database = Annotated[
         show_default="inventory.db in the state directory",
     ),
 ]
+ServerConfig = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        help="The server's configuration file, whose `inventory` is read: files or PostgreSQL.",
+        show_default="none, the state directory's",
+    ),
+]
 Json = Annotated[
     bool,
     typer.Option("--json", help="Print one JSON array, a line for each certificate."),
@@ -139,6 +152,7 @@ def list_certificates(
     *,
     state_dir: StateDir = Path(".state"),
     database: Database = None,
+    config: ServerConfig = None,
     identity: Annotated[
         str | None,
         typer.Option(parser=_identity, metavar="SPIFFE_ID", help="Issued to this identity."),
@@ -169,7 +183,7 @@ def list_certificates(
     """List certificates."""
     query = Query(identity=identity, serial=serial, issued_from=since)
     query = _expiring(query, expiring_within)
-    with _inventory(state_dir, database) as reader:
+    with _inventory(state_dir, database, config) as reader:
         if json:
             _print_json(reader.find(replace(query, limit=limit or None)), with_pem=certificates)
         else:
@@ -184,10 +198,11 @@ def show(
     *,
     state_dir: StateDir = Path(".state"),
     database: Database = None,
+    config: ServerConfig = None,
     json: Json = False,
 ) -> None:
     """Show one certificate."""
-    with _inventory(state_dir, database) as reader:
+    with _inventory(state_dir, database, config) as reader:
         found = list(reader.find(Query(serial=serial)))
     if json:
         _print_json(found, with_pem=True)
@@ -210,12 +225,20 @@ def _expiring(query: Query, within: timedelta | None) -> Query:
 
 
 @contextmanager
-def _inventory(state_dir: Path, database: Path | None) -> Iterator[WholeInventory]:
+def _inventory(state_dir: Path, database: Path | None, config: Path | None) -> Iterator[Reader]:
+    if database is not None and config is not None:
+        raise typer.BadParameter("--database and --config exclude each other")
     try:
-        with WholeInventory(database or state_dir / "inventory.db") as reader:
+        with _reader(database or state_dir / "inventory.db", config) as reader:
             yield reader
+    except ConfigurationError as error:
+        fail(Exit.INPUT, *error.problems)
     except Unreadable as error:
         fail(Exit.INPUT, str(error))
+
+
+def _reader(database: Path, config: Path | None) -> Reader:
+    return WholeInventory(database) if config is None else reader_of(load_config(config))
 
 
 def _print_json(records: Iterable[Record], *, with_pem: bool) -> None:
@@ -236,7 +259,7 @@ def _as_json(record: Record, *, with_pem: bool) -> dict[str, object]:
     return values | ({"certificate": ssl.DER_cert_to_PEM_cert(der)} if with_pem else {})
 
 
-def _print_tables(reader: WholeInventory, query: Query, limit: int) -> None:
+def _print_tables(reader: Reader, query: Query, limit: int) -> None:
     # one more than is shown tells whether there are more
     records = reader.find(replace(query, limit=limit + 1 if limit else None))
     shown = islice(records, limit or None)

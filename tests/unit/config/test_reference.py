@@ -41,6 +41,7 @@ def test_field_has_a_default_or_is_an_identity_secret_or_choice(place: str) -> N
         "clusters",
         "clusters.id",
         "clusters.authenticators.issuer",
+        "inventory.url",
         "issuer.path",
         "backends.path",
         "policy.signers.backends",
