@@ -3,22 +3,22 @@
 import json
 import sys
 import tempfile
-from itertools import count
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks.load.driver import OnProgress
+from benchmarks.commands import command_of
 from benchmarks.load.report import save
+from benchmarks.progress import Display
 from benchmarks.scenarios import agent, one_core, one_core_report
-from benchmarks.scenarios.material import OnStage, Plan
+from benchmarks.scenarios.churn import CHURN
+from benchmarks.scenarios.material import Plan
+from benchmarks.scenarios.mint import cache_directory
 from benchmarks.scenarios.servers import ServerFailedError
+from benchmarks.scenarios.warm import WARM
 from examples.envoy.processes import PartFailedError
-
-_STEPS_A_MOVE: Final = 64
 
 app = typer.Typer(
     help="Measure meshsigner. Every scenario starts the servers it needs, on loopback only.",
@@ -51,9 +51,9 @@ def one_core_command(
     """
     plan = Plan(rounds=rounds, calls=calls, warm_up=max(calls // 4, 1), lone=lone)
     console = Console(stderr=True)
-    with _progress(console) as progress:
+    with Display(console) as display:
         try:
-            measured = one_core.run(plan, results / "work", results / "cache", _stages(progress))
+            measured = one_core.run(plan, results / "work", cache_directory(), display.stage)
         except ServerFailedError as error:
             console.print(f"[red]{error}[/red]")
             raise typer.Exit(2) from error
@@ -113,33 +113,8 @@ def _show(measured: one_core.Results, data: dict[str, Any], file: Path, *, as_js
     console.print(f"everything measured: {file}")
 
 
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description:<20}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        refresh_per_second=4,
-    )
-
-
-def _stages(progress: Progress) -> OnStage:
-    """Return what shows stages as bars; it moves a bar seldom, for the driver's sake."""
-
-    def begin(name: str, size: int) -> OnProgress:
-        task = progress.add_task(name, total=size)
-        numbers = count(1)
-
-        def step() -> None:
-            number = next(numbers)
-            if number % _STEPS_A_MOVE == 0 or number == size:
-                progress.update(task, completed=number)
-
-        return step
-
-    return begin
-
+for scenario in (WARM, CHURN):
+    app.command(scenario.name)(command_of(scenario))
 
 if __name__ == "__main__":
     app(prog_name="python -m benchmarks")

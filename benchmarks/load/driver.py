@@ -56,6 +56,12 @@ class Book:
         self._open[number] = (call, planned_ns, time.perf_counter_ns())
         connection.send(call, partial(self._note, number, then))
 
+    def enough(self) -> None:
+        """Expect no more than what has been sent."""
+        self._expected = self._sent
+        if len(self.outcomes) == self._expected:
+            self._complete.set()
+
     async def close(self, timeout_s: float) -> list[Outcome]:
         """Return all outcomes; a call without answer after `timeout_s` is NO_ANSWER."""
         try:
@@ -93,16 +99,31 @@ async def run_closed(
     *,
     in_flight: int,
     timeout_s: float,
+    seconds: float | None = None,
     on_progress: OnProgress = ignore_progress,
     on_outcome: OnOutcome | None = None,
 ) -> list[Outcome]:
-    """Keep `in_flight` calls under way, spread over the connections, until all are done."""
+    """Keep `in_flight` calls under way, spread over the connections.
+
+    Args:
+        connections: What carries the calls.
+        calls: What is sent, in order.
+        in_flight: How many are under way at any time.
+        timeout_s: How long answers are waited for, from the first call on.
+        seconds: When the last call is sent; None is when there are no more.
+        on_progress: Called after each answer.
+        on_outcome: Told each outcome.
+    """
     book = Book(len(calls), on_progress, on_outcome)
     source = iter(calls)
+    stop_ns = None if seconds is None else time.perf_counter_ns() + round(seconds * NS_PER_S)
 
     def launch_next(connection: Sender) -> None:
-        call = next(source, None)
-        if call is not None:
+        over = stop_ns is not None and time.perf_counter_ns() >= stop_ns
+        call = None if over else next(source, None)
+        if call is None:
+            book.enough()
+        else:
             again = partial(launch_next, connection)
             book.launch(connection, call, time.perf_counter_ns(), again)
 
@@ -158,5 +179,5 @@ async def run_lone(
 
 async def _sleep_until(at_ns: int, *, spin: bool) -> None:
     reserve_ns = _SPIN_NS if spin else 0
-    while (left_ns := at_ns - time.perf_counter_ns()) > 0:
-        await asyncio.sleep(max(left_ns - reserve_ns, 0) / NS_PER_S)  # noqa: ASYNC110 - a clock
+    while (left_ns := at_ns - time.perf_counter_ns()) > 0:  # noqa: ASYNC110 - a clock
+        await asyncio.sleep(max(left_ns - reserve_ns, 0) / NS_PER_S)

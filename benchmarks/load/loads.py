@@ -7,11 +7,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import Final
 
-from benchmarks.load.arrivals import stepped_arrivals
+from benchmarks.load.arrivals import NS_PER_S, stepped_arrivals
 from benchmarks.load.calls import Call
 from benchmarks.load.client import Server
 from benchmarks.load.records import read_calls
+
+BUCKET_S: Final = 0.25
+"""How finely answers are counted over time."""
+
+BUCKET_NS: Final = round(BUCKET_S * NS_PER_S)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,9 +79,11 @@ class Closed:
 
     Args:
         in_flight: How many, in all processes together.
+        seconds: When the last call is sent; None is when there are no more.
     """
 
     in_flight: int
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

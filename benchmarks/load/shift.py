@@ -27,12 +27,13 @@ from benchmarks.load.channel import Channel, Dialer, FreshConnections
 from benchmarks.load.client import Connection
 from benchmarks.load.driver import run_closed, run_open
 from benchmarks.load.headers import OK
-from benchmarks.load.loads import Arrivals, Closed, Herd, Load, Nodes, Population, Warm
+from benchmarks.load.loads import BUCKET_NS, Arrivals, Closed, Herd, Load, Nodes, Population, Warm
 from benchmarks.load.nodes import Node
 from benchmarks.load.records import write_outcomes
 
 _REPORT_S = 0.25
 _FOREVER_NS = 1 << 62
+_LONGEST_S = 3_600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +60,8 @@ class Report:
     """What a process says when it is done.
 
     Args:
-        attempts: How many answers of each status came in each second of the run, those
-            in between of clients that ask again included: (second, status, number).
+        attempts: How many answers of each status came in each quarter of a second, those
+            in between of clients that ask again included: (bucket, status, number).
         messages: Texts of the refusals.
         cpu_s: The process's own CPU time while the load was on.
         lost: Idle connections of a herd that the server closed.
@@ -86,8 +87,8 @@ class _Books:
 
     def attempt(self, answer: Answer) -> None:
         """Count an answer."""
-        second = (answer.at_ns - self.start_ns) // NS_PER_S
-        self.attempts[second, answer.status] += 1
+        bucket = (answer.at_ns - self.start_ns) // BUCKET_NS
+        self.attempts[bucket, answer.status] += 1
         if answer.status == OK:
             self.granted += 1
         else:
@@ -219,7 +220,8 @@ class _Shift:
             self._senders(),
             calls,
             in_flight=max(pace.in_flight // self._task.of, 1),
-            timeout_s=self._load.timeout_s,
+            timeout_s=self._load.timeout_s + (pace.seconds or _LONGEST_S),
+            seconds=pace.seconds,
             on_outcome=self._books.both,
         )
 

@@ -7,8 +7,8 @@ counts as one.
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -32,6 +32,14 @@ class CpuTime:
     user_s: float
     system_s: float
 
+    def __add__(self, other: "CpuTime") -> "CpuTime":
+        """Return what two have used together."""
+        return CpuTime(
+            total_s=self.total_s + other.total_s,
+            user_s=self.user_s + other.user_s,
+            system_s=self.system_s + other.system_s,
+        )
+
     def __sub__(self, earlier: "CpuTime") -> "CpuTime":
         """Return what was used between two readings."""
         return CpuTime(
@@ -39,6 +47,9 @@ class CpuTime:
             user_s=self.user_s - earlier.user_s,
             system_s=self.system_s - earlier.system_s,
         )
+
+
+_NO_TIME: Final = CpuTime(total_s=0.0, user_s=0.0, system_s=0.0)
 
 
 def family(pid: int) -> list[int]:
@@ -57,12 +68,16 @@ def family(pid: int) -> list[int]:
 
 def cpu_time(pid: int) -> CpuTime:
     """Return the CPU time of a process and its descendants."""
-    members = family(pid)
-    stats = [_stat_fields(_PROC / str(member) / "stat") for member in members]
+    return sum((cpu_of(member) for member in family(pid)), start=_NO_TIME)
+
+
+def cpu_of(pid: int) -> CpuTime:
+    """Return the CPU time of one process, all its threads."""
+    fields = _stat_fields(_PROC / str(pid) / "stat")
     return CpuTime(
-        total_s=sum(time.clock_gettime(_cpu_clock(member)) for member in members),
-        user_s=sum(int(fields[11]) for fields in stats) / _TICKS_PER_S,
-        system_s=sum(int(fields[12]) for fields in stats) / _TICKS_PER_S,
+        total_s=own_cpu_s(pid),
+        user_s=int(fields[11]) / _TICKS_PER_S,
+        system_s=int(fields[12]) / _TICKS_PER_S,
     )
 
 
@@ -73,15 +88,36 @@ def own_cpu_s(pid: int) -> float:
 
 def resident_bytes(pid: int) -> list[int]:
     """Return the resident memory of a process and each of its descendants."""
-    statm = [(_PROC / str(member) / "statm").read_text() for member in family(pid)]
-    return [int(line.split()[1]) * _PAGE_BYTES for line in statm]
+    return [resident_of(member) for member in family(pid)]
+
+
+def resident_of(pid: int) -> int:
+    """Return the resident memory of one process, bytes."""
+    statm = (_PROC / str(pid) / "statm").read_text()
+    return int(statm.split()[1]) * _PAGE_BYTES
+
+
+def run_wait_s(pid: int) -> float:
+    """Return how long a process's threads have been ready and waited for a core."""
+    schedules = [file.read_text() for file in (_PROC / str(pid) / "task").glob("*/schedstat")]
+    return sum(int(line.split()[1]) for line in schedules) / 1e9
+
+
+def command_line(pid: int) -> list[str]:
+    """Return what a process was started with."""
+    return (_PROC / str(pid) / "cmdline").read_bytes().decode(errors="replace").split("\0")
+
+
+def on_core(core: int) -> AbstractContextManager[None]:
+    """Keep this thread, and every process it starts meanwhile, on one core."""
+    return on_cores([core])
 
 
 @contextmanager
-def on_core(core: int) -> Iterator[None]:
-    """Keep this thread, and every process it starts meanwhile, on one core."""
+def on_cores(cores: Collection[int]) -> Iterator[None]:
+    """Keep this thread, and every process it starts meanwhile, on some cores; none: on all."""
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
+    os.sched_setaffinity(0, cores or before)
     try:
         yield
     finally:

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from benchmarks.load.client import Server
 from benchmarks.load.tokens import TokenIssuer
-from benchmarks.scenarios.processes import on_core
+from benchmarks.scenarios.processes import on_cores
 
 HOST: Final = "127.0.0.1"
 NAME: Final = "localhost"
@@ -56,23 +56,23 @@ class Running:
 @contextmanager
 def empty_server(work: Path, key: Path, chain: Path, answer: Path, core: int) -> Iterator[Running]:
     """Run the unit of cost: the same shell, constant bytes."""
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-m", "benchmarks.micro.empty_server"]
     command += ["--listen", f"{HOST}:{port}", "--key", str(key), "--chain", str(chain)]
     command += ["--answer", str(answer)]
     server = Server(host=HOST, port=port, name=NAME, roots=chain)
-    with _running(command, work / "empty.log", core, server, lambda: _listens(port)) as running:
+    with started(command, work / "empty.log", [core], server, lambda: listens(port)) as running:
         yield running
 
 
 @contextmanager
 def meshsigner(state: Path, log: Path, core: int) -> Iterator[Running]:
     """Run meshsigner on its development defaults, with everything on."""
-    port, admin = _free_port(), _free_port()
+    port, admin = free_port(), free_port()
     command = [_MESHSIGNER, "dev", "run", "--state-dir", str(state)]
     command += ["--listen", f"{HOST}:{port}", "--admin", f"{HOST}:{admin}"]
     server = Server(host=HOST, port=port, name=NAME, roots=state / "root-cert.pem")
-    with _running(command, log, core, server, lambda: _says_ready(admin)) as running:
+    with started(command, log, [core], server, lambda: says_ready(admin)) as running:
         yield running
 
 
@@ -94,12 +94,28 @@ def development_issuer(state: Path) -> TokenIssuer:
 
 
 @contextmanager
-def _running(
-    command: Sequence[str], log: Path, core: int, server: Server, is_ready: Callable[[], bool]
+def started(
+    command: Sequence[str],
+    log: Path,
+    cores: Collection[int],
+    server: Server,
+    is_ready: Callable[[], bool],
 ) -> Iterator[Running]:
+    """Run a server for the length of a block.
+
+    Args:
+        command: What starts it.
+        log: File that its output is added to.
+        cores: CPUs that it may use; none: all.
+        server: Where it will be.
+        is_ready: Whether it answers.
+
+    Raises:
+        ServerFailedError: It ended, or was not ready in time.
+    """
     with log.open("ab") as output:
         began = time.perf_counter()
-        with on_core(core):
+        with on_cores(cores):
             process = subprocess.Popen(command, stdout=output, stderr=output)
         try:
             _wait_until(is_ready, process, log)
@@ -120,7 +136,8 @@ def _wait_until(is_ready: Callable[[], bool], process: subprocess.Popen[bytes], 
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGTERM)
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
     try:
         process.wait(_STOP_LIMIT_S)
     except subprocess.TimeoutExpired:
@@ -128,7 +145,8 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
+    """Tell whether somebody takes connections."""
     try:
         socket.create_connection((HOST, port), timeout=1).close()
     except OSError:
@@ -136,7 +154,8 @@ def _listens(port: int) -> bool:
     return True
 
 
-def _says_ready(admin_port: int) -> bool:
+def says_ready(admin_port: int) -> bool:
+    """Tell whether the readiness probe says yes."""
     connection = http.client.HTTPConnection(HOST, admin_port, timeout=1)
     try:
         connection.request("GET", "/healthz/ready")
@@ -147,7 +166,8 @@ def _says_ready(admin_port: int) -> bool:
         connection.close()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]
