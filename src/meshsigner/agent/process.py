@@ -15,7 +15,6 @@ from pathlib import Path
 from meshsigner.agent.output import OutputFiles, Swap
 from meshsigner.agent.settings import AgentSettings, WorkloadSettings
 from meshsigner.agent.shared_socket import Owner, SharedSocket
-from meshsigner.agent.sockets import make_own
 from meshsigner.agent.status import StatusSocket, describe
 from meshsigner.agent.workload import Workload
 from meshsigner.errors import ConfigurationError
@@ -23,6 +22,7 @@ from meshsigner.model import Health
 from meshsigner.observe.agent_metrics import AgentMetrics
 from meshsigner.observe.logs import get_logger
 from meshsigner.observe.names import Event
+from meshsigner.unix_socket import make_own
 
 
 def utc_now() -> datetime:

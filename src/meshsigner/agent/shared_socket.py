@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from meshsigner.agent.sockets import OPEN_MODE, Taken, listening_socket, take
 from meshsigner.errors import ConfigurationError
 from meshsigner.observe.agent_metrics import AgentMetrics
 from meshsigner.observe.logs import get_logger
 from meshsigner.observe.names import Event
+from meshsigner.unix_socket import OPEN_MODE, Taken, listening_socket, take
 
 UNMAPPED_ID = 65_534  # what the kernel shows for an id that this user namespace does not know
 MAX_CONNECTIONS = 256  # of one workload; an Envoy needs one

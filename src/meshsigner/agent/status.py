@@ -12,8 +12,8 @@ from contextlib import closing, suppress
 from datetime import datetime
 from pathlib import Path
 
-from meshsigner.agent.sockets import PRIVATE_MODE, Taken, listening_socket, take
 from meshsigner.agent.workload import Workload
+from meshsigner.unix_socket import PRIVATE_MODE, Taken, listening_socket, take
 
 Document = Mapping[str, object]
 

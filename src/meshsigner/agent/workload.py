@@ -18,11 +18,11 @@ from meshsigner.agent.life import Keeper, Life, Wish
 from meshsigner.agent.sds_service import SERVICE, SdsService
 from meshsigner.agent.secrets import SecretStore
 from meshsigner.agent.settings import AgentSettings, WorkloadSettings
-from meshsigner.agent.sockets import OPEN_MODE, PRIVATE_MODE, is_open_to_all, make_private, take
 from meshsigner.errors import ConfigurationError
 from meshsigner.observe.agent_metrics import AgentMetrics
 from meshsigner.observe.logs import get_logger
 from meshsigner.observe.names import Event
+from meshsigner.unix_socket import OPEN_MODE, PRIVATE_MODE, is_open_to_all, make_private, take
 
 MAX_STREAMS = 100_000  # istio security/pkg/nodeagent/sds/server.go
 _OPTIONS = (

@@ -112,7 +112,7 @@ def answers(path: Path) -> bool:
 
 
 def _clear(path: Path) -> None:
-    """Remove what an agent that ended badly left behind; the directory is locked."""
+    """Remove what a process that ended badly left behind; the directory is locked."""
     try:
         found = path.lstat().st_mode
     except FileNotFoundError:
@@ -126,7 +126,7 @@ def _clear(path: Path) -> None:
 
 @contextmanager
 def _locked(directory: Path) -> Iterator[None]:
-    """Keep two agents that start at once from taking each other's socket for a stale one."""
+    """Keep two processes that start at once from taking each other's socket for a stale one."""
     handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         flock(handle, LOCK_EX)
@@ -137,7 +137,7 @@ def _locked(directory: Path) -> Iterator[None]:
 
 @contextmanager
 def _umask(mask: int) -> Iterator[None]:
-    """Set the process' umask for a moment; no other thread of the agent makes files meanwhile."""
+    """Set the process' umask for a moment; a file that another thread makes meanwhile is the more private."""
     before = os.umask(mask)
     try:
         yield

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from meshsigner.agent.sockets import (
+from meshsigner.errors import ConfigurationError
+from meshsigner.unix_socket import (
     MAX_PATH_BYTES,
     OPEN_MODE,
     PRIVATE_MODE,
@@ -21,7 +22,6 @@ from meshsigner.agent.sockets import (
     make_private,
     take,
 )
-from meshsigner.errors import ConfigurationError
 
 GROUP = os.getegid()
 
