@@ -21,14 +21,14 @@ class Credentials:
     """What a caller showed, untrusted; made by `rpc`, read by `authn`.
 
     Attributes:
-        bearer_token: The first `authorization` value with the exact prefix
-            `Bearer `, without it; None when there is none.
-        cluster_id: The `clusterid` header; empty when absent or sent more than
-            once, as istiod reads it.
+        bearer_token: The first `authorization` value behind the exact prefix `Bearer `, or None.
+        cluster_id: The `clusterid` header; empty when absent or sent more than once (istiod).
         impersonated_identity: Metadata key `ImpersonatedIdentity`, empty when absent.
         cert_signer: Metadata key `CertSigner`, empty when absent.
         peer: The client's address as gRPC names it.
-        secure: True when the transport is TLS.
+        secure: True when the transport is TLS, or a proxy's own Unix socket.
+        peer_chain_pem: Whose key TLS proved the peer to have, leaf first; empty when not asked.
+        forwarded: Values of `x-forwarded-client-cert` where a proxy is believed; None elsewhere.
     """
 
     bearer_token: str | None = field(repr=False)
@@ -37,6 +37,8 @@ class Credentials:
     cert_signer: str = ""
     peer: str = ""
     secure: bool = True
+    peer_chain_pem: bytes = field(default=b"", repr=False)
+    forwarded: tuple[str, ...] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -59,6 +61,8 @@ class AuthMethod(StrEnum):
 
     TOKEN_REVIEW = "token_review"  # noqa: S105 - the name of a method, no secret
     JWT = "jwt"
+    CLIENT_CERTIFICATE = "client_certificate"
+    FORWARDED_CERTIFICATE = "forwarded_certificate"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,9 +71,9 @@ class Caller:
 
     Attributes:
         identity: Who this is.
-        cluster: Id of the configured cluster that vouches for it.
+        cluster: Id of the configured cluster that vouches for it; empty for a certificate.
         auth_method: How it was proven.
-        credential_id: The token's `jti`, empty when it has none.
+        credential_id: The token's `jti`, empty when it has none; a certificate's serial, hex.
         pod_name: The pod that the token is bound to, empty when not bound.
         pod_uid: That pod's UID.
         node_name: The node of that pod, empty while unknown.
@@ -154,8 +158,7 @@ class TrustBundle:
 
     Attributes:
         certificates: Every root, the active one first.
-        pem: The bundle as it is handed out: concatenated PEM, one newline at
-            the end of each.
+        pem: The bundle as it is handed out: PEM, one newline at the end of each.
     """
 
     certificates: tuple[x509.Certificate, ...]
@@ -176,8 +179,7 @@ class Issuer:
         trust_bundle: What the chain ends in.
         chain_pem: PEM of each intermediate: elements 1 to n-2 of an answer.
         generation: Counts reloads.
-        not_after: First end of validity on the path, the active root included:
-            no leaf verifies after it.
+        not_after: First end on the path, the active root included: no leaf verifies after it.
     """
 
     certificate: x509.Certificate
@@ -238,8 +240,7 @@ class Leeway:
     """How far a backend's answer may differ from its order; none for one of our own making.
 
     Attributes:
-        backdate: NotBefore may lie this much before the order's, or up to the
-            moment of issue after it.
+        backdate: NotBefore may lie this much before the order's, or after it up to the issue.
         shorten: True accepts a NotAfter before the order's, where a CA caps it.
     """
 
