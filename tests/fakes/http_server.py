@@ -20,18 +20,20 @@ class HttpServer:
 
     Attributes:
         url: Where it listens, without a slash at the end.
-        paths: Handler for each path; others get 404.
+        paths: Handler for each path.
+        fallback: Handler of all other paths; None answers 404.
         requests: Path and headers of each request so far.
     """
 
     url: str = ""
     paths: dict[str, Handler] = field(default_factory=dict)
+    fallback: Handler | None = None
     requests: list[tuple[str, Mapping[str, str]]] = field(default_factory=list)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
         self.requests.append((request.path, request.headers.copy()))
-        handler = self.paths.get(request.path)
+        handler = self.paths.get(request.path, self.fallback)
         return await handler(request) if handler is not None else web.Response(status=404)
 
 
