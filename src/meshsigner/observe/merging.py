@@ -30,6 +30,7 @@ GAUGES: Final[Mapping[str, Rule]] = {
     names.REQUESTS_PARKED: _add,
     # ends of validity: the first to come, whichever worker still has it
     names.SERVING_CERTIFICATE_EXPIRY: min,
+    names.INTERMEDIATE_EXPIRY: min,
     names.ISTIO_ROOT_EXPIRY_TIMESTAMP: min,
     names.ISTIO_ROOT_EXPIRY_SECONDS: min,
     names.ISTIO_CHAIN_EXPIRY_TIMESTAMP: min,

@@ -1,16 +1,21 @@
 """Issuers that are put together from certificates, and the roots that others announce.
 
-Decides nothing about trust: `verify` and `trust` judge what is made here. A
+Whether they may sign is judged by `trust`, with the checks of a CA directory. A
 bundle holds the issuer's own roots first, so that `Issuer.not_after` and the
 root in use stay what they are, and the mesh's other roots behind them.
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from meshsigner.errors import UNREADABLE_X509, ConfigurationError
 from meshsigner.model import Issuer, TrustBundle
+from meshsigner.trust.findings import Findings
+from meshsigner.trust.path import build_path, check_bundle, check_path
+from meshsigner.trust.pem import PemCertificate
 
 
 def issuer_of(
@@ -35,6 +40,55 @@ def issuer_of(
         chain_pem=tuple(map(pem_of, intermediates)),
         generation=generation,
     )
+
+
+def checked_issuer(
+    chain: Sequence[x509.Certificate],
+    roots: Sequence[x509.Certificate],
+    *,
+    where: str,
+    generation: int,
+    now: datetime,
+) -> Issuer:
+    """Put an issuer together from what a service says, if it could be a CA of the mesh.
+
+    Args:
+        chain: From the CA that signs leaves towards the root; a root at its end is
+            left out, and never trusted for standing there.
+        roots: What is trusted, the root in use first.
+        where: Which service, for messages.
+        generation: Counts the issuers of one backend.
+        now: Time at which all of them must be valid.
+
+    Raises:
+        ConfigurationError: It could not; holds every problem.
+    """
+    findings = Findings()
+    members = [_placed(certificate, f"{where}: chain", findings) for certificate in chain]
+    anchors = [_placed(root, f"{where}: root", findings) for root in roots]
+    path = None
+    if members and anchors and not findings.problems:
+        path = build_path(members[0], members, anchors, findings)
+    if path is not None:
+        check_path(path, now, findings)
+        check_bundle(anchors, path.root, now, findings)
+    if path is None or findings.problems:
+        empty = f"{where}: expected a chain and a root; there is none"
+        raise ConfigurationError(*(findings.problems or (empty,)))
+    active = path.root.certificate
+    above = [member.certificate for member in path.intermediates] or [chain[0]]
+    others = [root for root in roots if root != active]
+    return issuer_of(above, [active, *others], generation=generation)
+
+
+def _placed(certificate: x509.Certificate, where: str, findings: Findings) -> PemCertificate:
+    try:
+        # The library reads these when asked; what cannot be read must show now.
+        _ = (certificate.subject, certificate.issuer, certificate.extensions)
+        _ = (certificate.public_key(), certificate.signature_hash_algorithm)
+    except UNREADABLE_X509 as error:
+        findings.problem(where, f"cannot be read ({type(error).__name__}); issue it again")
+    return PemCertificate(certificate=certificate, pem=pem_of(certificate), where=where)
 
 
 def with_announced(issuer: Issuer, roots: Sequence[x509.Certificate]) -> Issuer:

@@ -1,0 +1,1 @@
+"""OpenBao and HashiCorp Vault: its PKI as a remote CA, its transit engine as a key store."""
