@@ -88,6 +88,10 @@ def _has_file(path: Path) -> Callable[[], bool]:
     return path.is_file
 
 
+def _has_all(*files: Path, command: str) -> Callable[[], bool]:
+    return lambda: shutil.which(command) is not None and all(map(Path.is_file, files))
+
+
 PREREQUISITES = (
     Prerequisite(
         name=f"Go {OLDEST_GO[0]}.{OLDEST_GO[1]} or newer on PATH",
@@ -106,6 +110,30 @@ PREREQUISITES = (
         install="apt-get install --yes strace  # in a container also: --cap-add=SYS_PTRACE",
         made_by_make=False,
         is_there=_has_strace,
+    ),
+    Prerequisite(
+        name="SoftHSM2, a token in software",
+        install="apt-get install --yes softhsm2",
+        made_by_make=False,
+        is_there=_has_all(Path("/usr/lib/softhsm/libsofthsm2.so"), command="softhsm2-util"),
+    ),
+    Prerequisite(
+        name="a C compiler with the C library's headers",
+        install="apt-get install --yes gcc libc6-dev",
+        made_by_make=False,
+        is_there=_has_all(Path("/usr/include/dlfcn.h"), command="gcc"),
+    ),
+    Prerequisite(
+        name="CFSSL",
+        install="apt-get install --yes golang-cfssl",
+        made_by_make=False,
+        is_there=_has_all(command="cfssl"),
+    ),
+    Prerequisite(
+        name="Pebble, an ACME server for tests",
+        install="apt-get install --yes pebble",
+        made_by_make=False,
+        is_there=_has_all(command="pebble"),
     ),
     Prerequisite(
         name="the project's own command .venv/bin/meshsigner",

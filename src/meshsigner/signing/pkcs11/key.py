@@ -18,6 +18,7 @@ from typing import TypeVar
 from meshsigner.errors import BackendUnavailable, ConfigurationError, MeshsignerError
 from meshsigner.observe.logs import get_logger
 from meshsigner.observe.names import Event
+from meshsigner.signing.pkcs11.cryptoki import CallFailed
 from meshsigner.signing.pkcs11.module import DEVICE_FAULTS, Module
 from meshsigner.signing.pkcs11.opening import OpenKey
 from meshsigner.signing.pkcs11.scheme import Malformed
@@ -171,10 +172,10 @@ class Pkcs11Key:
 
     def _revive(self) -> None:
         self._drop()
-        seen = self._module.generation
         try:
+            self._module.load(locking=self._threads.count > 1)
+            seen = self._module.generation
             try:
-                self._module.load(locking=self._threads.count > 1)
                 self._try(OpenKey.probe)
             except _FAULTS:
                 self._module.restart(seen, self._user)
@@ -224,6 +225,7 @@ def _sign_with(opened: OpenKey, *, message: bytes) -> bytes:
 
 def describe_fault(error: Exception) -> str:
     """Put a device's fault into words: the standard's own name for it, and its text."""
+    if isinstance(error, CallFailed):
+        return f"the HSM's module failed: {error}"
     text = str(error)
-    name = type(error).__name__
-    return f"the HSM answered {name}" + (f" ({text})" if text else "")
+    return f"the HSM answered {type(error).__name__}" + (f" ({text})" if text else "")

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import pkcs11
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding
-from pkcs11 import Attribute, ObjectClass, TokenFlag
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from pkcs11 import Attribute, KeyType, ObjectClass, TokenFlag
 from pkcs11.exceptions import (
     AttributeTypeInvalid,
     DataLenRange,
@@ -39,7 +39,7 @@ from meshsigner.signing.pkcs11.scheme import Malformed, Scheme, choose_scheme
 from meshsigner.trust.pem import describe_key
 
 _ABSENT = (TokenNotPresent, TokenNotRecognised, SlotIDInvalid)
-# What tokens answer when an RSA mechanism meets an EC key, and the other way round.
+# What tokens answer when a digest or a mechanism does not go with a key.
 _OTHER_KIND = (KeyTypeInconsistent, KeySizeRange, DataLenRange, MechanismInvalid)
 
 
@@ -142,6 +142,9 @@ def open_key(module: Module, place: Place, pin: PinGuard, public_key: CaPublicKe
         log_in(module, token, session, pin)
         key = find_private_key(session, place)
         check_closed(key, place)
+        kind = KeyType.RSA if isinstance(public_key, rsa.RSAPublicKey) else KeyType.EC
+        if key[Attribute.KEY_TYPE] != kind:
+            raise _other_key(place, public_key)
         opened = OpenKey(session, key, scheme, module.generation)
         _check_belongs(opened, place, public_key)
         failed.pop_all()
