@@ -112,6 +112,11 @@ class Metrics:
             ["what"],
             registry=self.registry,
         )
+        self._door = Counter(
+            names.DOOR_CLOSED,
+            "Time in which new connections had to wait outside, for those inside waited too long.",
+            registry=self.registry,
+        )
         self._wrong = Counter(
             names.WRONG_CERTIFICATES,
             "Certificates that failed their check and did not leave: an alarm.",
@@ -232,6 +237,14 @@ class Metrics:
             what: Which bound was met, a word of a closed set.
         """
         self._shed.labels(what).inc()
+
+    def door_closed(self, seconds: float) -> None:
+        """Count time in which new connections had to wait outside.
+
+        Args:
+            seconds: Since the last time this was told.
+        """
+        self._door.inc(seconds)
 
     def wrong_certificate(self, backend: str) -> None:
         """Count a certificate that failed its check.

@@ -6,9 +6,10 @@ tests/wire name the limit they hold us to.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from meshsigner.rpc.calls import HANDLING_TIME_S
+from meshsigner.rpc.door import DoorLimits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,7 @@ class Limits:
         connection_age_s: Older ones are closed, so that load spreads (istiod's
             chart: 30 minutes).
         connection_age_grace_s: For calls in flight on one that is too old.
+        door: When new connections wait outside.
     """
 
     max_connections: int = 20_000
@@ -53,6 +55,7 @@ class Limits:
     connection_idle_s: float = 300.0
     connection_age_s: float = 1_800.0
     connection_age_grace_s: float = 30.0
+    door: DoorLimits = field(default_factory=DoorLimits)
 
     def options(self, *, shares_port: bool = False) -> Sequence[tuple[str, int]]:
         """Return these bounds as gRPC channel arguments.

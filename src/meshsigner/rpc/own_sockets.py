@@ -10,25 +10,18 @@ Where there is no /proc nothing happens, and gRPC's way is all there is.
 When to do what is decided in `server`.
 
 Source: Linux net/core/sock_reuseport.c (a group's order: a socket joins at the
-end; the last one takes the place of one that leaves), linux/filter.h,
-asm-generic/socket.h.
+end; the last one takes the place of one that leaves), `packet_filter`.
 """
 
-import ctypes
 import os
 import socket
-import struct
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 
-_DESCRIPTORS = Path("/proc/self/fd")
-_SO_ATTACH_REUSEPORT_CBPF = 51
-_SO_DETACH_REUSEPORT_BPF = 68
+from meshsigner.rpc import packet_filter
+from meshsigner.rpc.packet_filter import RANDOM, Program
 
-# Classic BPF: load a word, A = A % k, jump if A == k, return k.
-_LOAD_WORD, _MODULO, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x94, 0x15, 0x06
-_RANDOM = 0xFFFF_F000 + 56  # SKF_AD_OFF + SKF_AD_RANDOM: a random number instead of a packet's word
+_DESCRIPTORS = Path("/proc/self/fd")
 
 
 def stop_listening(port: int) -> None:
@@ -67,16 +60,13 @@ def steer(port: int, members: Sequence[int]) -> None:
         port: The local port, on which this process listens.
         members: Which, by their order in the kernel's group; at least one.
     """
-    program = [(_LOAD_WORD, 0, 0, _RANDOM), (_MODULO, 0, 0, len(members))]
+    steps = [(Program.LOAD_WORD, 0, 0, RANDOM), (Program.MODULO, 0, 0, len(members))]
     for number, member in enumerate(members):
-        program += [(_JUMP_IF_EQUAL, 0, 1, number), (_RETURN, 0, 0, member)]
-    code = b"".join(struct.pack("HBBI", *step) for step in (*program, (_RETURN, 0, 0, members[0])))
-    buffer = ctypes.create_string_buffer(code)
-    filled = struct.pack("HP", len(code) // 8, ctypes.addressof(buffer))
+        steps += [(Program.JUMP_IF_EQUAL, 0, 1, number), (Program.RETURN, 0, 0, member)]
+    program = Program(*steps, (Program.RETURN, 0, 0, members[0]))
     for one in _own_sockets(port):
         if _listens(one):
-            with suppress(OSError):  # a kernel without it: gRPC's way is all there is
-                one.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_REUSEPORT_CBPF, filled)
+            packet_filter.steers(one, program)  # else gRPC's way is all there is
 
 
 def steer_freely(port: int) -> None:
@@ -87,8 +77,16 @@ def steer_freely(port: int) -> None:
     """
     for one in _own_sockets(port):
         if _listens(one):
-            with suppress(OSError):  # no program was there
-                one.setsockopt(socket.SOL_SOCKET, _SO_DETACH_REUSEPORT_BPF, 0)
+            packet_filter.steer_freely(one)
+
+
+def listeners(port: int) -> Sequence[socket.socket]:
+    """Return copies of the sockets on which this process listens; the caller closes them.
+
+    Args:
+        port: The local port.
+    """
+    return [one.dup() for one in _own_sockets(port) if _listens(one)]
 
 
 def _own_sockets(port: int) -> Iterator[socket.socket]:

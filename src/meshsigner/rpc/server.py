@@ -19,6 +19,7 @@ from meshsigner.observe.readiness import Readiness
 from meshsigner.rpc import own_sockets
 from meshsigner.rpc.calls import ENDING, CallsInFlight
 from meshsigner.rpc.certificate_service import CertificateService, Issues
+from meshsigner.rpc.door import Door
 from meshsigner.rpc.health import SERVICE as HEALTH_SERVICE
 from meshsigner.rpc.health import HealthService
 from meshsigner.rpc.limits import Limits
@@ -45,6 +46,8 @@ class RpcServer:
         lines: Takes the calls' log lines.
         limits: Bounds of the wire.
         shares_port: Whether other workers of this server listen there too.
+        wait_s: Returns how long a newcomer would wait now, seconds: by it new
+            connections are let in. None lets all in.
     """
 
     def __init__(
@@ -58,8 +61,12 @@ class RpcServer:
         lines: LineWriter,
         limits: Limits | None = None,
         shares_port: bool = False,
+        wait_s: Callable[[], float] | None = None,
     ) -> None:
         self._listen = listen
+        self._metrics = metrics
+        self._wait_s = wait_s
+        self._door: Door | None = None
         self._shares_port = shares_port
         self._certificate = certificate
         self._readiness = readiness
@@ -105,6 +112,13 @@ class RpcServer:
         self.port = self._bind(server)
         await server.start()
         self._server = server
+        if self._wait_s is not None:
+            self._door = Door(
+                own_sockets.listeners(self.port),
+                wait_s=self._wait_s,
+                metrics=self._metrics,
+                limits=self._limits.door,
+            )
         if self._certificate is not None:
             self._watch = asyncio.create_task(self._certificate.watch())
         get_logger().info(Event.SERVING, listen=self._listen, port=self.port)
@@ -151,6 +165,8 @@ class RpcServer:
             left: Called once no new connection can come.
         """
         get_logger().info(Event.DRAINING, calls_in_flight=len(self.calls), grace_s=grace_s)
+        if self._door is not None:
+            await self._door.aclose()
         if successors:
             await self._hand_over(successors)
         self._readiness.drain()
