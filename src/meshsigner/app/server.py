@@ -17,9 +17,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from meshsigner.admin.server import AdminServer, OneProcess
+from meshsigner.app.callers import authenticator_of
 from meshsigner.app.collector import leave_alone_what_stays
 from meshsigner.app.parts import (
-    authenticator_of,
     issuance_limits_of,
     policy_of,
     upkeep_of,

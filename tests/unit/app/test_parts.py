@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from meshsigner.app.callers import authenticator_of
 from meshsigner.app.parts import (
-    authenticator_of,
     issuance_limits_of,
     policy_of,
     upkeep_of,
