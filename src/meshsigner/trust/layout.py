@@ -19,9 +19,8 @@ from meshsigner.trust.findings import Findings
 
 MAX_FILE_BYTES = 1_048_576  # Kubernetes' bound on a whole Secret
 READ_ATTEMPTS = 5  # a swap is over in well under one reading
-# Open to others in any way, or writable for the group. A group may read: 0640
-# with root as owner is how a key is given to a service that must not change it.
-_OPEN_KEY_BITS = stat.S_IRWXO | stat.S_IWGRP
+# Open to anybody but the owner: a key in a file is the owner's alone, 0600 or less.
+_OPEN_KEY_BITS = stat.S_IRWXO | stat.S_IRWXG
 
 Fingerprint = tuple[tuple[str, int, int, int, int, int] | None, ...]
 
@@ -210,7 +209,7 @@ def read_file(path: Path, findings: Findings) -> bytes | None:
 
 
 def check_key_mode(path: Path, findings: Findings) -> None:
-    """Refuse a private key that strangers can read or change.
+    """Refuse a private key that anybody but its owner can read or change.
 
     Args:
         path: The key's file, outside a Kubernetes Secret mount.
@@ -223,6 +222,6 @@ def check_key_mode(path: Path, findings: Findings) -> None:
     if mode & _OPEN_KEY_BITS:
         findings.problem(
             path,
-            f"has mode {mode:04o}, open to other users; expected 0600, or 0640 for a service's "
-            f"group; the key may be known to others: chmod 600 {path}, or make a new one",
+            f"has mode {mode:04o}, open to other users; expected 0600, its owner alone, who runs "
+            f"the server; the key may be known to others: chmod 600 {path}, or make a new one",
         )

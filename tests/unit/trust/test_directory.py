@@ -201,12 +201,13 @@ def test_kubernetes_mount_is_taken(tmp_path: Path, root: Ca) -> None:
     assert issuer.certificate == found.issuer.certificate
 
 
-def test_group_may_read_the_key(tmp_path: Path, root: Ca) -> None:
-    """Mode 0640 is how a key is handed to a service's group."""
+def test_key_that_a_group_can_read_is_refused(tmp_path: Path, root: Ca) -> None:
+    """A key is its owner's alone: not even a service's group may read it."""
     issuer = make_ca("issuer", issuer=root)
     directory = write_files(tmp_path / "ca", cacerts(issuer, chain=[issuer], roots=[root]))
     (directory / "ca-key.pem").chmod(0o640)
-    assert issuer.certificate == load(directory).issuer.certificate
+    with pytest.raises(ConfigurationError, match="has mode 0640"):
+        load(directory)
 
 
 def test_key_is_not_shown(tmp_path: Path, root: Ca) -> None:
