@@ -116,6 +116,12 @@ PREREQUISITES = (
         install="apt-get install --yes softhsm2",
         made_by_make=False,
         is_there=_has_all(Path("/usr/lib/softhsm/libsofthsm2.so"), command="softhsm2-util"),
+    Prerequisite(
+        name="PostgreSQL's server programs",
+        install="apt-get install --yes postgresql",
+        made_by_make=False,
+        is_there=lambda: any(Path("/usr/lib/postgresql").glob("*/bin/initdb")),
+    ),
     ),
     Prerequisite(
         name="a C compiler with the C library's headers",

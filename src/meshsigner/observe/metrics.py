@@ -20,8 +20,10 @@ from prometheus_client import (
 from meshsigner.errors import MeshsignerError
 from meshsigner.model import Issuer
 from meshsigner.observe import names
+from meshsigner.observe.backend_metrics import BackendFamilies
 from meshsigner.observe.istio_metrics import IstioMetrics
 from meshsigner.observe.registry import process_registry, show_build
+from meshsigner.observe.remote_ca_metrics import RemoteCaFamilies
 
 # A lone request takes under a millisecond, the longest ten seconds.
 _CALL_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -46,6 +48,8 @@ class Metrics:
 
     Attributes:
         registry: What `/metrics` shows.
+        backends: The families of the signing backends.
+        remote_ca: The families of CAs elsewhere.
     """
 
     def __init__(self) -> None:
@@ -56,6 +60,8 @@ class Metrics:
         self._make_call_metrics()
         self._make_pipeline_metrics()
         self._make_edge_metrics()
+        self.backends = BackendFamilies(self.registry)
+        self.remote_ca = RemoteCaFamilies(self.registry)
 
     def _make_call_metrics(self) -> None:
         calls = Counter(
