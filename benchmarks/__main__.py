@@ -11,11 +11,13 @@ from rich.console import Console
 
 from benchmarks.commands import command_of
 from benchmarks.load.report import save
+from benchmarks.peers import commands as peers_commands
 from benchmarks.progress import Display
 from benchmarks.scenarios import agent, one_core, one_core_report
 from benchmarks.scenarios.churn import CHURN
 from benchmarks.scenarios.material import Plan
 from benchmarks.scenarios.mint import cache_directory
+from benchmarks.scenarios.overload import OVERLOAD
 from benchmarks.scenarios.servers import ServerFailedError
 from benchmarks.scenarios.warm import WARM
 from examples.envoy.processes import PartFailedError
@@ -113,8 +115,10 @@ def _show(measured: one_core.Results, data: dict[str, Any], file: Path, *, as_js
     console.print(f"everything measured: {file}")
 
 
-for scenario in (WARM, CHURN):
+for scenario in (WARM, CHURN, OVERLOAD):
     app.command(scenario.name)(command_of(scenario))
+
+peers_commands.register(app)
 
 if __name__ == "__main__":
     app(prog_name="python -m benchmarks")

@@ -125,9 +125,14 @@ class Connection(asyncio.Protocol):
             self._pump()
 
     def close(self) -> None:
-        """Close the connection; calls that are still open are answered as lost."""
+        """Close the connection; calls that are still open are answered as lost.
+
+        As Go's TLS does it: say so, and close the socket without waiting for the peer to
+        say so too. gRPC's servers never do, and would keep the connection for 30 s.
+        """
         if self._transport is not None:
             self._transport.close()
+            asyncio.get_running_loop().call_soon(self._transport.abort)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet the peer (RFC 9113 3.4)."""

@@ -45,10 +45,9 @@ def find_capacity(lab: Lab, seconds: float, total: int | None = None) -> float:
         total: How many certificates instead.
     """
     in_flight = _IN_FLIGHT * lab.settings.workers
-    warm_up = lab.calls("churn-warm-up", 1_000)
     count = total or round(seconds * _PER_WORKER_S * lab.settings.workers)
     calls = lab.calls("churn", count)
-    lab.measure("warm-up", [lab.load("pods", warm_up, Closed(in_flight=in_flight))])
+    lab.warm_up(in_flight=_IN_FLIGHT)
     pace = Closed(in_flight=in_flight, seconds=None if total else seconds)
     return lab.measure("closed loop", [lab.load("pods", calls, pace)]).per_s
 

@@ -9,19 +9,22 @@ from typing import Any, Final
 
 from benchmarks.load.audit import Auditor, compare_inventory
 from benchmarks.load.keys import KeyType
-from benchmarks.load.loads import CallSlice, Fresh, Load, Pace, Way
+from benchmarks.load.loads import CallSlice, Closed, Fresh, Load, Pace, Way
 from benchmarks.load.report import machine
 from benchmarks.load.tokens import TokenIssuer
 from benchmarks.scenarios.material import OnStage
 from benchmarks.scenarios.mesh import Mesh, make_mesh
 from benchmarks.scenarios.mint import Mint
 from benchmarks.scenarios.poison import Spoil
-from benchmarks.scenarios.servers import free_port
+from benchmarks.scenarios.servers import ServerFailedError, free_port
 from benchmarks.scenarios.stretch import Bench, Event, Stretch, Watch
 from benchmarks.scenarios.subject import Running, Setup, Subject
 
 FORM: Final = 1
 """Version of the result files."""
+
+_WARM_UP_CALLS: Final = 1_000
+_WARM_UP_S: Final = 20.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,6 +210,19 @@ class Lab:
             processes=drivers or self.settings.drivers,
             cores=self.settings.driver_cores,
         )
+
+    def warm_up(self, way: Way | None = None, *, in_flight: int = 16) -> None:
+        """Send a thousand calls that no figure counts.
+
+        Raises:
+            ServerFailedError: The server grants nothing; there is no point in going on.
+        """
+        pace = Closed(in_flight=in_flight * self.settings.workers, seconds=_WARM_UP_S)
+        calls = self.calls("warm-up", _WARM_UP_CALLS)
+        stretch = self.measure("warm-up", [self.load("calls", calls, pace, way)])
+        if not stretch.first.right:
+            answers = dict(stretch.first.messages.most_common(3))
+            raise ServerFailedError(f"the server grants nothing: {answers}")
 
     def measure(self, name: str, loads: Sequence[Load], events: Sequence[Event] = ()) -> Stretch:
         """Put loads on the server, keep what was measured, and return it.

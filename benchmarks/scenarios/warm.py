@@ -22,12 +22,11 @@ def run(lab: Lab) -> None:
     settings = lab.settings
     seconds = settings.seconds or _SECONDS
     way = Warm(connections=(settings.connections or _CONNECTIONS) * settings.drivers)
-    warm_up = lab.calls("warm-up", 1_000)
     total = settings.total or round(seconds * _PER_WORKER_S * settings.workers)
     calls = lab.calls("warm", total)
     in_flight = _IN_FLIGHT * settings.workers
     with lab.server():
-        lab.measure("warm-up", [lab.load("calls", warm_up, Closed(in_flight=in_flight), way)])
+        lab.warm_up(way)
         pace = Closed(in_flight=in_flight, seconds=None if settings.total else seconds)
         flood = lab.measure("flood", [lab.load("calls", calls, pace, way)])
         lab.figure("throughput, closed loop", flood.per_s, "certificates/s")

@@ -43,6 +43,9 @@ class Wire:
         """Close as a transport does."""
         self.connection.connection_lost(None)
 
+    def abort(self) -> None:
+        """Be gone for good."""
+
     def deliver(self, step: int = 1 << 20) -> None:
         """Hand the peer's bytes to the driver in pieces of at most `step`."""
         data = self.peer.data_to_send()
