@@ -97,6 +97,8 @@ OUTSIDE: dict[str, set[str]] = {
     "asyncpg": {"inventory"},
     "typer": {"cli"},
     "rich": {"cli"},
+    "asyncio_throttle": {"dispatch"},
+    "circuitbreaker": {"dispatch"},
     "random": set(),
     "_proto": {"rpc", "agent", "app"},
 }

@@ -3,7 +3,7 @@
     MeshsignerError
     |- Refusal            the caller, its credential or its request
     |  |- Unauthenticated, ImpersonationRefused, Forbidden
-    |  `- InvalidCsr, SanNotAllowed, InvalidLifetime
+    |  `- InvalidCsr, SanNotAllowed, InvalidLifetime, UnknownSigner
     |- Overloaded         too much at once: come back in a moment
     |- ServiceFault       ours: the same request may pass later
     |  |- NotReady, BackendUnavailable, RecordFailed, DeadlinePassed
@@ -32,6 +32,8 @@ UNREADABLE_X509 = (
     x509.DuplicateExtension,
     x509.UnsupportedGeneralNameType,
 )
+
+_MAX_NAME = 128  # characters of a stranger's text that are repeated to it
 
 
 class MeshsignerError(Exception):
@@ -117,6 +119,22 @@ class InvalidLifetime(Refusal):
             f"CSR signing error (requested TTL {asked_s}s is greater than "
             f"the max allowed TTL {maximum_s}s)"
         )
+
+
+class UnknownSigner(Refusal):
+    """A signer asked for by name (metadata key `CertSigner`) that no rule of the policy has.
+
+    Args:
+        name: As the caller wrote it; cut, for the log and for the caller itself.
+    """
+
+    reason = "unknown_signer"
+    client_text = "no such signer"
+
+    def __init__(self, name: str) -> None:
+        shown = name if len(name) <= _MAX_NAME else f"{name[:_MAX_NAME]}..."
+        super().__init__(f"no rule of the policy has the signer {shown!r}")
+        self.client_text = f"{type(self).client_text}: {shown!r}"
 
 
 class Overloaded(MeshsignerError):

@@ -17,9 +17,9 @@ from datetime import datetime
 
 from meshsigner.batch import Gather, GatherLimits
 from meshsigner.csr import parse_csr
+from meshsigner.dispatch.lanes import Lanes
 from meshsigner.errors import (
     BackendUnavailable,
-    DeadlinePassed,
     ImpersonationRefused,
     MeshsignerError,
     NotReady,
@@ -27,24 +27,23 @@ from meshsigner.errors import (
     RecordFailed,
     WrongCertificate,
 )
-from meshsigner.member import Member
+from meshsigner.member import Member, Outstanding
 from meshsigner.model import Chain, Health, Order
 from meshsigner.observe.metrics import Metrics
-from meshsigner.orders import OrderQueue, QueueLimits, Seen, Ticket, order_key
+from meshsigner.orders import QueueLimits, Seen, Ticket
 from meshsigner.parking import Parking
-from meshsigner.policy import Policy, authorize
+from meshsigner.policy import Policy, authorize, choose_backends, default_backends
 from meshsigner.ports import (
     Answer,
     Authenticator,
     Incoming,
-    LocalSigner,
     NodeAuthorizer,
     Parked,
+    Signer,
 )
 from meshsigner.recorder import Recorder, make_record
 from meshsigner.verify import check_issued
 
-_SWEEP_S = 0.25  # how late a caller may learn that its time is over
 _SIGN_STEP = 16  # orders signed between two looks at the clock
 _MAX_LOGGED = 256  # characters of a stranger's text in a log line
 
@@ -71,7 +70,8 @@ class Issuance:
 
     Args:
         authenticator: Proves callers.
-        signer: Signs orders.
+        signers: Sign orders, each the substitute of those before it unless the
+            policy says otherwise.
         recorder: Writes certificates down.
         policy: Returns the rules in force.
         metrics: Counts turns.
@@ -84,7 +84,7 @@ class Issuance:
         self,
         *,
         authenticator: Authenticator,
-        signer: LocalSigner,
+        signers: Sequence[Signer],
         recorder: Recorder,
         policy: Callable[[], Policy],
         metrics: Metrics,
@@ -93,7 +93,6 @@ class Issuance:
         limits: IssuanceLimits | None = None,
     ) -> None:
         self._authenticator = authenticator
-        self._signer = signer
         self._recorder = recorder
         self._policy = policy
         self._metrics = metrics
@@ -105,12 +104,17 @@ class Issuance:
         )
         recorder.tell_when_free(self._gather.release)
         self._parking = Parking[Member](self._resume, self._limits.parked)
-        self._orders = OrderQueue(self._limits.queue)
+        self._lanes = Lanes(
+            signers,
+            limits=self._limits.queue,
+            metrics=metrics,
+            recorder=recorder,
+            clock=clock,
+            wanted=self._gather.poke,
+        )
         self._seen = Seen()
         self._taken: list[Ticket] = []
-        self._outstanding: set[Member] = set()
-        self._sweeper: asyncio.TimerHandle | None = None
-        self._wrong: WrongCertificate | None = None
+        self._outstanding = Outstanding()
         self._draining = False
 
     async def issue(self, incoming: Incoming[Answer]) -> Answer:
@@ -128,13 +132,10 @@ class Issuance:
         """
         if self._draining:
             raise NotReady("the server is shutting down")
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Answer] = loop.create_future()
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         member = Member(incoming=incoming, answer=answer)
         self._shedding(lambda: self._gather.add(member, incoming.size_bytes))
         self._outstanding.add(member)
-        if self._sweeper is None:
-            self._sweeper = loop.call_later(_SWEEP_S, self._sweep)
         try:
             return await answer
         finally:
@@ -142,13 +143,9 @@ class Issuance:
 
     def health(self) -> Sequence[Health]:
         """Say whether each part of the way can work."""
-        signer = self._signer.health(self._clock())
-        if self._wrong is not None:
-            detail = f"signed something else than was ordered: {self._wrong}"
-            signer = Health(name=signer.name, ready=False, detail=detail)
         server = Health(name="server", ready=False, detail="shutting down")
         return (
-            signer,
+            *self._lanes.health(default_backends(self._policy()), self._clock()),
             self._recorder.health(),
             *self._authenticator.health(),
             *(self._nodes.health() if self._nodes else ()),
@@ -162,11 +159,11 @@ class Issuance:
             grace_s: After this many seconds the rest gets UNAVAILABLE.
         """
         self._draining = True
-        answers = [member.answer for member in self._outstanding]
-        if answers:
-            await asyncio.wait(answers, timeout=grace_s)
-        for member in list(self._outstanding):
-            member.fail(NotReady("the server shut down before the answer"))
+        ends_s = asyncio.get_running_loop().time() + grace_s
+        await self._outstanding.wait(grace_s)
+        await self._lanes.aclose(ends_s)
+        self._turn([])  # what came in the last moment is recorded, whoever waits for it
+        self._outstanding.fail(NotReady("the server shut down before the answer"))
         self._parking.close()
 
     # --- the way ------------------------------------------------------------
@@ -181,8 +178,9 @@ class Issuance:
         here = self._step(here, lambda member: self._impersonate(member, now))
         here = self._step(here, lambda member: self._authorize(member, policy, now))
         self._step(here, self._queue)
-        signed = self._sign(started + self._limits.slice_s)
-        checked = self._check(signed)
+        signed = self._finished() if self._lanes.remote else []
+        signed += self._sign(started + self._limits.slice_s)
+        checked = self._check(signed, now)
         self._record(checked, now)
         self._end_turn(len(members), len(signed), time.perf_counter() - started)
 
@@ -241,8 +239,10 @@ class Issuance:
 
     def _authorize(self, member: Member, policy: Policy, now: datetime) -> bool:
         """Decide the terms: from here on there is an order."""
-        issuer = self._signer.issuer(now)
         credentials = member.ask.credentials
+        route = choose_backends(policy, member.caller, member.identity, credentials.cert_signer)
+        member.route = route
+        member.backend, issuer = self._lanes.first(route, now)
         terms = authorize(
             caller=member.caller,
             identity=member.identity,
@@ -259,44 +259,62 @@ class Issuance:
             cert_signer=credentials.cert_signer,
             issuer=issuer,
             peer=credentials.peer,
+            csr_pem=member.ask.csr_pem,
         )
         return True
 
     def _queue(self, member: Member) -> bool:
         """Put the order in its place, or join it to an equal one in flight."""
-        order = member.order
+        order, backend, route = member.order, member.backend, member.route
         priority = self._seen.priority(order)
-        self._shedding(lambda: self._orders.offer(order, order_key(order), priority, member))
+        self._shedding(lambda: self._lanes.offer(order, priority, member, backend, route))
         return True
 
     def _sign(self, until_s: float) -> list[tuple[Ticket, Chain]]:
-        """Sign what is next, while the turn's time lasts; at least one step."""
+        """Sign what is next, while the turn's time lasts; at least one step a backend."""
         signed: list[tuple[Ticket, Chain]] = []
-        while tickets := self._orders.take(_SIGN_STEP):
-            self._taken += tickets
-            for ticket in tickets:
-                try:
-                    signed.append((ticket, self._signer.sign(ticket.order)))
-                except MeshsignerError as error:
-                    self._refuse(ticket, error)
-            if time.perf_counter() >= until_s:
-                break
+        for lane in self._lanes.local:
+            sign = lane.backend.sign
+            while tickets := lane.orders.take(_SIGN_STEP):
+                self._taken += tickets
+                for ticket in tickets:
+                    try:
+                        signed.append((ticket, sign(ticket.order)))
+                    except MeshsignerError as error:
+                        self._fail(ticket, error)
+                if time.perf_counter() >= until_s:
+                    break
         return signed
 
-    def _check(self, signed: list[tuple[Ticket, Chain]]) -> list[tuple[Ticket, Chain]]:
+    def _finished(self) -> list[tuple[Ticket, Chain]]:
+        """Take what remote backends have answered since the last turn."""
+        signed: list[tuple[Ticket, Chain]] = []
+        for outcome in self._lanes.finished():
+            self._taken.append(outcome.ticket)
+            if isinstance(outcome.answer, Chain):
+                signed.append((outcome.ticket, outcome.answer))
+            else:
+                self._fail(outcome.ticket, outcome.answer)
+        return signed
+
+    def _check(
+        self, signed: list[tuple[Ticket, Chain]], now: datetime
+    ) -> list[tuple[Ticket, Chain]]:
         """Let nothing pass that is not what its own order says."""
-        checked = []
+        checked, remote = [], bool(self._lanes.remote)
         for ticket, chain in signed:
             try:
+                if remote:
+                    self._lanes.take_validity(ticket, chain, now)
                 check_issued(chain, ticket.order)
             except WrongCertificate as wrong:
-                self._wrong = wrong
-                self._metrics.wrong_certificate(chain.backend)
-                self._refuse(ticket, wrong)
+                self._metrics.wrong_certificate(ticket.backend)
+                self._lanes.signed_wrong(ticket, wrong)
+                self._fail(ticket, wrong)
             else:
                 checked.append((ticket, chain))
         if checked:
-            self._wrong = None
+            self._lanes.signed_right(checked)
         return checked
 
     def _record(self, checked: list[tuple[Ticket, Chain]], now: datetime) -> None:
@@ -315,20 +333,20 @@ class Issuance:
             if fault is not None:
                 self._refuse(ticket, RecordFailed(str(fault)))
                 continue
-            self._orders.settle(ticket)
+            self._lanes.recorded(ticket)
             self._seen.remember(ticket.order)
             if ticket.abandoned:
                 self._recorder.undelivered(f"{chain.serial:x}")
             for waiter in ticket.waiters:
-                waiter.succeed(chain)
+                waiter.succeed(chain, ticket.order)
 
     # --- beside the way -----------------------------------------------------
 
     def _end_turn(self, members: int, orders: int, seconds: float) -> None:
-        self._metrics.turn_done(members=members, seconds=seconds, queued=len(self._orders))
+        waiting = self._lanes.worked(orders, seconds)
+        self._metrics.turn_done(members=members, seconds=seconds, queued=len(self._lanes))
         self._metrics.parked(len(self._parking))
-        self._orders.worked(orders, seconds)
-        if len(self._orders):
+        if waiting:
             self._gather.poke()
 
     def _park(self, member: Member, parked: Parked) -> None:
@@ -355,9 +373,14 @@ class Issuance:
             self._metrics.shed(overload.what)
             raise
 
+    def _fail(self, ticket: Ticket, error: MeshsignerError) -> None:
+        """Give a failed order to another backend; without one it is refused."""
+        if not self._lanes.hand_on(ticket, error):
+            self._refuse(ticket, error)
+
     def _refuse(self, ticket: Ticket, error: MeshsignerError) -> None:
         """Fail an order and everybody who waits for it."""
-        self._orders.settle(ticket)
+        self._lanes.refused(ticket)
         for waiter in ticket.waiters:
             waiter.fail(error)
 
@@ -370,13 +393,3 @@ class Issuance:
         for ticket in self._taken:
             self._refuse(ticket, error)
         self._taken = []
-
-    def _sweep(self) -> None:
-        """Answer callers whose time is over, whatever they wait for."""
-        loop = asyncio.get_running_loop()
-        now_s = loop.time()
-        for member in [m for m in self._outstanding if m.incoming.deadline_s <= now_s]:
-            member.fail(DeadlinePassed("the request was not answered within its time"))
-        self._sweeper = None
-        if self._outstanding:
-            self._sweeper = loop.call_later(_SWEEP_S, self._sweep)

@@ -52,16 +52,29 @@ class QueueLimits:
 class Waiter(Protocol):
     """Somebody who waits for an order."""
 
+    @property
+    def deadline_s(self) -> float:
+        """When it waits no longer, in seconds of the event loop's clock."""
+        ...
+
     def done(self) -> bool:
         """Return whether it is answered, or gone."""
         ...
 
-    def succeed(self, chain: Chain) -> None:
-        """Answer with a chain, unless it is done."""
+    def succeed(self, chain: Chain, order: Order) -> None:
+        """Answer with a chain for an order, unless it is done.
+
+        The order may be on other terms than the one that was offered: another
+        backend's issuer may end sooner.
+        """
         ...
 
     def fail(self, error: BaseException) -> None:
         """Answer with an error, unless it is done."""
+        ...
+
+    def failed_at(self, backend: str, error: BaseException) -> None:
+        """Take it that a backend failed, and another one is asked."""
         ...
 
 
@@ -74,17 +87,31 @@ class Ticket:
         key: Equal for equal orders.
         priority: Its place.
         waiters: One a call.
+        backend: Whose queue it is in, or was taken from.
+        route: Names of the backends that come after that one, in order.
+        token: Of the errand that was last sent to a remote backend, else empty.
+        since_s: When it came into this queue, in seconds of the event loop's
+            clock; 0 where nobody asks.
     """
 
     order: Order
     key: Hashable
     priority: Priority
     waiters: list[Waiter] = field(default_factory=list)
+    backend: str = ""
+    route: tuple[str, ...] = ()
+    token: str = ""
+    since_s: float = 0.0
 
     @property
     def abandoned(self) -> bool:
         """True when nobody waits any more."""
         return all(waiter.done() for waiter in self.waiters)
+
+    @property
+    def deadline_s(self) -> float:
+        """When nobody waits any longer, in seconds of the event loop's clock."""
+        return max((w.deadline_s for w in self.waiters if not w.done()), default=0.0)
 
 
 class Seen:
@@ -135,10 +162,12 @@ class OrderQueue:
 
     Args:
         limits: Bounds.
+        backend: Name of the backend that signs them.
     """
 
-    def __init__(self, limits: QueueLimits) -> None:
+    def __init__(self, limits: QueueLimits, backend: str = "") -> None:
         self._limits = limits
+        self._backend = backend
         self._in_flight: dict[Hashable, Ticket] = {}
         self._queues: dict[Priority, OrderedDict[str, deque[Ticket]]] = {
             priority: OrderedDict() for priority in Priority
@@ -151,7 +180,17 @@ class OrderQueue:
         """Count the orders that wait to be signed."""
         return self._waiting
 
-    def offer(self, order: Order, key: Hashable, priority: Priority, waiter: Waiter) -> bool:
+    def offer(
+        self,
+        order: Order,
+        key: Hashable,
+        priority: Priority,
+        waiter: Waiter,
+        *,
+        route: tuple[str, ...] = (),
+        since_s: float = 0.0,
+        patience_s: float | None = None,
+    ) -> bool:
         """Put an order in its place, or join it to an equal one in flight.
 
         Args:
@@ -159,6 +198,10 @@ class OrderQueue:
             key: Equal for equal orders.
             priority: Its place.
             waiter: Gets the chain or the error.
+            route: Backends that come after this one.
+            since_s: The time, in seconds of the event loop's clock, where the
+                wait in this queue is of interest.
+            patience_s: Longest expected wait; the queue's own bound by default.
 
         Returns:
             True when it joined another.
@@ -170,12 +213,38 @@ class OrderQueue:
         if joined is not None:
             joined.waiters.append(waiter)
             return True
-        self._admit(order)
-        ticket = Ticket(order=order, key=key, priority=priority, waiters=[waiter])
-        self._in_flight[key] = ticket
-        self._queues[priority].setdefault(order.terms.identity.namespace, deque()).append(ticket)
-        self._count(order, 1)
+        self._admit(order, patience_s)
+        ticket = Ticket(
+            order=order,
+            key=key,
+            priority=priority,
+            waiters=[waiter],
+            backend=self._backend,
+            route=route,
+            since_s=since_s,
+        )
+        self._place(ticket)
         return False
+
+    def take_over(self, ticket: Ticket, patience_s: float | None = None) -> None:
+        """Put an order in its place that another queue has given up.
+
+        Its waiters join an equal one in flight here, if there is one.
+
+        Args:
+            ticket: Settled there; its order and key are those for this backend.
+            patience_s: Longest expected wait; the queue's own bound by default.
+
+        Raises:
+            Overloaded: A bound is met, or the wait would be too long.
+        """
+        joined = self._in_flight.get(ticket.key)
+        if joined is not None:
+            joined.waiters += ticket.waiters
+            return
+        self._admit(ticket.order, patience_s)
+        ticket.backend = self._backend
+        self._place(ticket)
 
     def take(self, most: int) -> list[Ticket]:
         """Take the next orders to sign, without those that everybody gave up.
@@ -195,7 +264,8 @@ class OrderQueue:
 
     def settle(self, ticket: Ticket) -> None:
         """Let nobody join any more: the order is answered, refused or given up."""
-        self._in_flight.pop(ticket.key, None)
+        if self._in_flight.get(ticket.key) is ticket:
+            del self._in_flight[ticket.key]
 
     def worked(self, orders: int, seconds: float) -> None:
         """Learn what an order costs, for the wait to be expected."""
@@ -209,7 +279,13 @@ class OrderQueue:
         """How long the next order will wait, seconds."""
         return self._waiting * self._order_s
 
-    def _admit(self, order: Order) -> None:
+    def _place(self, ticket: Ticket) -> None:
+        self._in_flight[ticket.key] = ticket
+        namespace = ticket.order.terms.identity.namespace
+        self._queues[ticket.priority].setdefault(namespace, deque()).append(ticket)
+        self._count(ticket.order, 1)
+
+    def _admit(self, order: Order, patience_s: float | None) -> None:
         limits = self._limits
         if self._waiting >= limits.total:
             raise Overloaded("queue_total")
@@ -218,7 +294,7 @@ class OrderQueue:
             raise Overloaded("queue_namespace")
         if self._held_by[caller] >= limits.per_caller:
             raise Overloaded("queue_caller")
-        if self.expected_wait_s > limits.wait_s:
+        if self.expected_wait_s > (limits.wait_s if patience_s is None else patience_s):
             raise Overloaded("queue_wait")
 
     def _next(self) -> Ticket:

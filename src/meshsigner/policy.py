@@ -8,10 +8,17 @@ in `authn`, the form of the result is `profile`'s.
 Source: istio-compatible rules, docs/standards.md 19 to 23, 28 to 32.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from meshsigner.errors import Forbidden, InvalidCsr, InvalidLifetime, SanNotAllowed
+from meshsigner.errors import (
+    Forbidden,
+    InvalidCsr,
+    InvalidLifetime,
+    NotReady,
+    SanNotAllowed,
+    UnknownSigner,
+)
 from meshsigner.model import Caller, CertificateRequest, KeyAlgorithm, Lifetimes, PublicKey, Terms
 from meshsigner.spiffe import TrustDomain, WorkloadId
 
@@ -19,6 +26,34 @@ MAX_COMMON_NAME = 64  # ub-common-name, RFC 5280 appendix A.1
 # A lifetime of less than ten times the backdate makes ztunnel, which renews at
 # half of NotBefore..NotAfter, ask again too early, and in a loop once t <= s.
 LIFETIME_PER_BACKDATE = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignerRule:
+    """Who signs for some callers; a condition that is None is met by all.
+
+    Attributes:
+        backends: Names of the backends, each the substitute of those before it.
+        cert_signer: The signer that the caller asked for by name; None: it named none.
+        cluster: The caller's cluster.
+        namespace: Namespace of the identity to certify.
+        service_account: Its service account.
+    """
+
+    backends: tuple[str, ...]
+    cert_signer: str | None = None
+    cluster: str | None = None
+    namespace: str | None = None
+    service_account: str | None = None
+
+    def applies(self, caller: Caller, identity: WorkloadId, cert_signer: str) -> bool:
+        """Tell whether all conditions are met."""
+        return (
+            (self.cert_signer or "") == cert_signer
+            and self.cluster in {None, caller.cluster}
+            and self.namespace in {None, identity.namespace}
+            and self.service_account in {None, identity.service_account}
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +67,10 @@ class Policy:
         min_rsa_bits: Shortest RSA modulus, bits (istio-agent makes 2,048).
         max_rsa_bits: Longest RSA modulus, bits: each handshake pays for it.
         generation: Counts reloads; stands in every record.
+        signers: Which backends sign for whom, the first that applies; none:
+            all sign for all.
+        names_signers: False takes no notice of the signer that a caller names,
+            as istiod's own CA, where there is one CA and no choice.
     """
 
     trust_domains: frozenset[TrustDomain]
@@ -42,6 +81,8 @@ class Policy:
     min_rsa_bits: int = 2_048
     max_rsa_bits: int = 4_096
     generation: int = 1
+    signers: tuple[SignerRule, ...] = ()
+    names_signers: bool = True
 
 
 def authorize(
@@ -91,6 +132,71 @@ def authorize(
         not_after=not_after,
         policy_generation=policy.generation,
     )
+
+
+def choose_backends(
+    policy: Policy, caller: Caller, identity: WorkloadId, cert_signer: str
+) -> tuple[str, ...]:
+    """Choose who signs.
+
+    Args:
+        policy: The rules in force.
+        caller: Proven by `authn`.
+        identity: Whom to certify.
+        cert_signer: The signer that the caller names, empty when it names none.
+
+    Returns:
+        Names of backends in the order in which they are tried; empty for all.
+
+    Raises:
+        UnknownSigner: No rule has the signer that the caller names.
+        Forbidden: There are rules and none is for this caller.
+    """
+    if not policy.names_signers:
+        return ()
+    if cert_signer and all(rule.cert_signer != cert_signer for rule in policy.signers):
+        raise UnknownSigner(cert_signer)
+    if not policy.signers:
+        return ()
+    for rule in policy.signers:
+        if rule.applies(caller, identity, cert_signer):
+            return rule.backends
+    msg = "no rule of policy.signers is for this caller"
+    raise Forbidden(msg)
+
+
+def default_backends(policy: Policy) -> tuple[str, ...]:
+    """Return who signs for callers that no condition singles out; empty for all."""
+    for rule in policy.signers:
+        if rule == SignerRule(backends=rule.backends):
+            return rule.backends
+    return ()
+
+
+def under_issuer(terms: Terms, issuer_not_after: datetime, now: datetime) -> Terms:
+    """Shorten terms to the end of another issuer, which will sign instead.
+
+    Args:
+        terms: As `authorize` decided them.
+        issuer_not_after: End of that issuer.
+        now: The time.
+
+    Returns:
+        The same terms, or those with an earlier end, and with less backdating
+        where the rest is short.
+
+    Raises:
+        NotReady: That issuer has ended.
+    """
+    if terms.not_after <= issuer_not_after:
+        return terms
+    start = now.replace(microsecond=0)
+    if issuer_not_after <= start:
+        msg = "the issuer that would sign instead has ended"
+        raise NotReady(msg)
+    earliest = start - (issuer_not_after - start) / LIFETIME_PER_BACKDATE
+    not_before = max(terms.not_before, earliest).replace(microsecond=0)
+    return replace(terms, not_before=not_before, not_after=issuer_not_after)
 
 
 def _check_key(key: PublicKey, policy: Policy) -> None:

@@ -8,7 +8,7 @@ and `inventory`; fakes for tests in tests/fakes.
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeGuard, TypeVar
 
 from cryptography import x509
 
@@ -275,6 +275,14 @@ class RemoteSigner(Backend, Protocol):
             BackendUnavailable: It could not be asked.
         """
         ...
+
+
+Signer = LocalSigner | RemoteSigner
+
+
+def is_remote(signer: Signer) -> TypeGuard[RemoteSigner]:
+    """Tell a backend whose `sign` is awaited: by its limits, which a local one does not have."""
+    return hasattr(signer, "limits")
 
 
 class Inventory(Protocol):

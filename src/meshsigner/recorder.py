@@ -12,13 +12,15 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
 
 from cryptography.hazmat.primitives import hashes
 
 from meshsigner.errors import RecordFailed
-from meshsigner.model import Chain, Health, Issuer, Order, Record
+from meshsigner.model import Chain, Health, Intent, Issuer, Order, Record
 from meshsigner.observe.metrics import Metrics
 from meshsigner.ports import Inventory
 
@@ -40,6 +42,7 @@ class Recorder:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="recorder")
         self._pending: list[tuple[Sequence[Record], Settle]] = []
         self._undelivered: list[str] = []
+        self._settled: list[str] = []
         self._commit: asyncio.Future[None] | None = None
         self._freed: Callable[[], None] = lambda: None
         self._fault: RecordFailed | None = RecordFailed("the store has not been tried yet")
@@ -83,6 +86,40 @@ class Recorder:
         self._undelivered.append(serial)
         self._start_commit()
 
+    async def intend(self, intents: Sequence[Intent]) -> None:
+        """Commit that a remote CA is about to be asked, before it is.
+
+        Args:
+            intents: Of one call.
+
+        Raises:
+            RecordFailed: They are not in the store: nothing may be asked.
+        """
+        await self._note(intents)
+
+    def settle(self, token: str) -> None:
+        """Note with the next commit of intents that the outcome of one is known."""
+        self._settled.append(token)
+
+    async def open_intents(self) -> Sequence[Intent]:
+        """Return the intents that an earlier process left open.
+
+        Raises:
+            RecordFailed: They cannot be read.
+        """
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self._inventory.open_intents)
+
+    async def _note(self, intents: Sequence[Intent]) -> None:
+        settled, self._settled = self._settled, []
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(self._thread, self._inventory.note, intents, settled)
+        except RecordFailed:
+            self._settled += settled
+            self._metrics.commit_failed()
+            raise
+
     def health(self) -> Health:
         """Say whether the store can be written."""
         if self._fault is None:
@@ -106,6 +143,9 @@ class Recorder:
         while self._commit is not None:
             await asyncio.wait([self._commit])
             await asyncio.sleep(0)  # let the commit's own callback run first
+        if self._settled:
+            with suppress(RecordFailed):  # they are found settled by their rows at the next start
+                await self._note(())
         await asyncio.get_running_loop().run_in_executor(self._thread, self._inventory.close)
         self._thread.shutdown()
 
@@ -200,3 +240,16 @@ def make_record(order: Order, chain: Chain, now: datetime, *, delivered: bool) -
         delivered=delivered,
         certificate_der=chain.leaf_der,
     )
+
+
+def make_draft(order: Order, backend: str, now: datetime) -> Record:
+    """Write down what is known of a certificate before a remote CA is asked for it.
+
+    Args:
+        order: What is ordered.
+        backend: Who is asked.
+        now: When.
+    """
+    nothing = Chain(leaf_der=b"", issuer=order.issuer, serial=0, backend=backend)
+    record = make_record(order, nothing, now, delivered=False)
+    return replace(record, serial="", issuer="")

@@ -26,9 +26,11 @@ from meshsigner.model import (
     Ask,
     AuthMethod,
     Caller,
+    Capabilities,
     Chain,
     Credentials,
     Health,
+    Intent,
     Issuer,
     KeyAlgorithm,
     Lifetimes,
@@ -239,9 +241,18 @@ class FakeSigner:
         bug: Raised as it is, when set.
     """
 
-    name = "fake"
+    capabilities = Capabilities(builds_x509=False)
 
-    def __init__(self, key: CaKey | None = None, *, not_after: datetime | None = None) -> None:
+    def __init__(
+        self,
+        key: CaKey | None = None,
+        *,
+        not_after: datetime | None = None,
+        name: str = "fake",
+    ) -> None:
+        self.name = name
+        self.announced: Sequence[x509.Certificate] = ()
+        self.started = self.closed = False
         self.key = key or ec.generate_private_key(ec.SECP256R1())
         end = not_after or NOW + timedelta(days=365)
         self.current = make_issuer(make_ca_certificate(self.key, "test root", not_after=end))
@@ -280,10 +291,22 @@ class FakeSigner:
             backend=self.name,
         )
 
+    async def start(self) -> None:
+        """Be started."""
+        self.started = True
+
+    async def aclose(self) -> None:
+        """Be closed."""
+        self.closed = True
+
+    def announce(self, roots: Sequence[x509.Certificate]) -> None:
+        """Keep them."""
+        self.announced = roots
+
     def health(self, now: datetime) -> Health:
         """Be ready."""
         del now
-        return Health(name="signer/fake", ready=True, detail="fake")
+        return Health(name=f"signer/{self.name}", ready=True, detail="fake")
 
 
 class MemoryInventory:
@@ -295,12 +318,16 @@ class MemoryInventory:
         commits: Rows of each commit.
         fault: Raised by every call, when set.
         gate: Writes wait for it, in the recorder's thread.
+        intents: Those that are open, by token.
+        noted: Every intent that was ever noted, in order.
     """
 
     def __init__(self) -> None:
         self.rows: list[Record] = []
         self.undelivered: list[str] = []
         self.commits: list[int] = []
+        self.intents: dict[str, Intent] = {}
+        self.noted: list[Intent] = []
         self.fault: Exception | None = None
         self.gate = threading.Event()
         self.gate.set()
@@ -314,6 +341,25 @@ class MemoryInventory:
         self.rows += records
         self.undelivered += undelivered
         self.commits.append(len(records))
+
+    def note(self, intents: Sequence[Intent], settled: Sequence[str]) -> None:
+        """Keep intents."""
+        if self.fault is not None:
+            raise self.fault
+        for intent in intents:
+            self.intents[intent.token] = intent
+        self.noted += intents
+        for token in settled:
+            self.intents.pop(token, None)
+
+    def open_intents(self) -> Sequence[Intent]:
+        """Return what is not settled and has no row."""
+        rows = {(row.identity, row.csr_sha256) for row in self.rows}
+        return [
+            intent
+            for intent in self.intents.values()
+            if (intent.draft.identity, intent.draft.csr_sha256) not in rows
+        ]
 
     def probe(self) -> None:
         """Fail when told."""

@@ -104,7 +104,7 @@ class _Play:
         self.recorder = Recorder(self.inventory, metrics)
         self.issuance = Issuance(
             authenticator=self.authenticator,
-            signer=self.signer,
+            signers=[self.signer],
             recorder=self.recorder,
             policy=make_policy,
             metrics=metrics,
@@ -195,8 +195,8 @@ def test_every_call_ends_as_it_must(calls: list[_Call], weather: _Weather) -> No
         }
         cancelled = any(call.gives_up is not None or not call.lives_s for call in calls)
         assert rows.keys() - taken <= known_gone or cancelled
-        assert not scene.issuance._orders._in_flight
-        assert not len(scene.issuance._orders)
-        assert not scene.issuance._outstanding
+        assert not scene.issuance._lanes._only.orders._in_flight
+        assert not len(scene.issuance._lanes)
+        assert not len(scene.issuance._outstanding)
 
     asyncio.run(play())

@@ -56,7 +56,7 @@ class _World:
         self.recorder = Recorder(self.inventory, self.metrics)
         self.issuance = Issuance(
             authenticator=self.authenticator,
-            signer=self.signer,
+            signers=[self.signer],
             recorder=self.recorder,
             policy=lambda: self.policy,
             metrics=self.metrics,

@@ -42,7 +42,7 @@ class _Node:
         self.recorder = Recorder(self.inventory, metrics)
         self.issuance = Issuance(
             authenticator=FakeAuthenticator(),
-            signer=self.signer,
+            signers=[self.signer],
             recorder=self.recorder,
             policy=make_policy,
             metrics=metrics,

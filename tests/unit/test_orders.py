@@ -49,8 +49,13 @@ class _Waiter:
     def done(self) -> bool:
         return self.gone
 
-    def succeed(self, chain: Chain) -> None:
-        raise AssertionError(chain)
+    deadline_s = 10.0
+
+    def succeed(self, chain: Chain, order: Order) -> None:
+        raise AssertionError(chain, order)
+
+    def failed_at(self, backend: str, error: BaseException) -> None:
+        raise AssertionError(backend, error)
 
     def fail(self, error: BaseException) -> None:
         raise AssertionError(error)

@@ -168,7 +168,7 @@ class Server:
             closing.push_async_callback(Background(caretaker_of(config).run).stop)
         issuance = Issuance(
             authenticator=authenticator,
-            signer=EmbeddedSigner(issuer),
+            signers=[EmbeddedSigner(issuer)],
             recorder=recorder,
             policy=lambda: self._policy,
             metrics=self.metrics,

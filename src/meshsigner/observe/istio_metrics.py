@@ -26,6 +26,7 @@ SIGN_ERRORS: Mapping[str, str] = {
     errors.InvalidCsr.reason: "CSR_ERROR",
     errors.SanNotAllowed.reason: "CSR_ERROR",
     errors.InvalidLifetime.reason: "TTL_ERROR",
+    errors.UnknownSigner.reason: "CERT_GEN_ERROR",
     errors.NotReady.reason: "CA_NOT_READY",
     errors.BackendUnavailable.reason: "CERT_GEN_ERROR",
     errors.BackendRefused.reason: "CERT_GEN_ERROR",

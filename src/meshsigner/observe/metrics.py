@@ -123,6 +123,11 @@ class Metrics:
             "Time in which new connections had to wait outside, for those inside waited too long.",
             registry=self.registry,
         )
+        self._forwarded_ignored = Counter(
+            names.FORWARDED_IGNORED,
+            "Calls with x-forwarded-client-cert where no proxy is believed: it changed nothing.",
+            registry=self.registry,
+        )
         self._wrong = Counter(
             names.WRONG_CERTIFICATES,
             "Certificates that failed their check and did not leave: an alarm.",
@@ -192,6 +197,10 @@ class Metrics:
         if child is None:
             child = self._issued_children[labels] = self._issued.labels(*labels)
         return child
+
+    def forwarded_ignored(self, calls: int) -> None:
+        """Count calls that said who their client is where nobody is believed."""
+        self._forwarded_ignored.inc(calls)
 
     def serving_certificate(self, *, taken: bool, not_after: datetime | None = None) -> None:
         """Count a change of the serving certificate.

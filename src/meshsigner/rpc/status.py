@@ -20,6 +20,7 @@ STATUS: Mapping[type[errors.MeshsignerError], StatusCode] = {
     errors.InvalidCsr: StatusCode.INVALID_ARGUMENT,
     errors.SanNotAllowed: StatusCode.INVALID_ARGUMENT,
     errors.InvalidLifetime: StatusCode.INVALID_ARGUMENT,
+    errors.UnknownSigner: StatusCode.INVALID_ARGUMENT,
     errors.Overloaded: StatusCode.RESOURCE_EXHAUSTED,
     errors.NotReady: StatusCode.UNAVAILABLE,
     errors.BackendUnavailable: StatusCode.UNAVAILABLE,

@@ -9,8 +9,9 @@ from datetime import datetime
 from meshsigner.config.sections import IssuerDirectory as DirectorySettings
 from meshsigner.config.sections import IssuerSelfMade as SelfMadeSettings
 from meshsigner.errors import ConfigurationError
+from meshsigner.ports import Signer
 from meshsigner.signing.embedded import DEFAULT_NAME, EmbeddedSigner
-from meshsigner.signing.kind import Finding, SettingsType, Signer, Surroundings
+from meshsigner.signing.kind import Finding, SettingsType, Surroundings
 from meshsigner.signing.self_made import SelfMadeCa
 from meshsigner.spiffe import TrustDomain
 from meshsigner.trust import IssuerDirectory, load_directory

@@ -13,17 +13,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol, TypeGuard
+from typing import Any, Protocol
 
 from cryptography import x509
 
 from meshsigner.config.fields import Section
 from meshsigner.observe.metrics import Metrics
-from meshsigner.ports import LocalSigner, RemoteSigner
+from meshsigner.ports import Signer
 from meshsigner.spiffe import TrustDomain
 
-Signer = LocalSigner | RemoteSigner
 SettingsType = type[Section]
+
+__all__ = ["BackendKind", "Finding", "SettingsType", "Signer", "Surroundings"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,8 +108,3 @@ class BackendKind(Protocol):
             ConfigurationError: It can never work as it is configured.
         """
         ...
-
-
-def is_remote(signer: Signer) -> TypeGuard[RemoteSigner]:
-    """Tell a backend whose `sign` is awaited, by its limits, which a local one does not have."""
-    return hasattr(signer, "limits")
