@@ -72,7 +72,7 @@ class KubernetesObjects:
     watches: int = 0
     _refusals: list[web.Response] = field(default_factory=list)
     _rest: dict[str, tuple[int, list[Document]]] = field(default_factory=dict)
-    _open: set[web.BaseRequest] = field(default_factory=set)
+    _open: list[web.BaseRequest] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Take all paths."""
@@ -155,14 +155,14 @@ class KubernetesObjects:
             raise Refusal(410, "Expired", "too old resource version")
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)
-        self._open.add(request)
+        self._open.append(request)
         self.watches += 1
         try:
             with contextlib.suppress(ConnectionResetError, TimeoutError):
                 async with asyncio.timeout(float(request.query.get("timeoutSeconds", "60"))):
                     await self._send_events(request, response, collection, version)
         finally:
-            self._open.discard(request)
+            self._open.remove(request)
             self.watches -= 1
         return response
 
