@@ -14,6 +14,7 @@ from meshsigner.authn.strict_json import InvalidJson, parse_object
 from meshsigner.authn.tokens import TokenRules, check_token, parse_token
 from meshsigner.csr import parse_csr
 from meshsigner.errors import BackendUnavailable, InvalidCsr, Unauthenticated, WrongCertificate
+from meshsigner.rpc.proof import Proof
 from meshsigner.rpc.request import asked_lifetime, credentials, csr_pem, parse_message
 from meshsigner.spiffe import InvalidSpiffeId, SpiffeId, WorkloadId
 from meshsigner.verify import check_issued
@@ -75,7 +76,7 @@ def message(data: bytes) -> None:
     with suppress(InvalidCsr):
         request = parse_message(data)
         headers = [("authorization", request.csr), ("clusterid", request.csr)]
-        credentials(request, headers, peer="ipv4:127.0.0.1:1", secure=True)
+        credentials(request, headers, peer="ipv4:127.0.0.1:1", proof=Proof(secure=True))
         asked_lifetime(request.validity_duration)
         parse_csr(csr_pem(request))
 

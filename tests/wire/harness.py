@@ -23,6 +23,7 @@ from meshsigner.rpc.certificate_service import METHOD
 from meshsigner.rpc.limits import Limits
 from meshsigner.rpc.server import RpcServer
 from meshsigner.rpc.serving_certificate import ServingCertificate
+from meshsigner.rpc.side import TcpPlace, UnixPlace
 from tests.fakes.issuance import FakeIssuance
 from tests.fakes.serving_tls import Identity, TestRoots
 from tests.secret_scan import Secrets
@@ -30,6 +31,7 @@ from tests.secret_scan import Secrets
 NAME = "istiod.istio-system.svc"
 CSR = "-----BEGIN CERTIFICATE REQUEST-----\nMIIB\n-----END CERTIFICATE REQUEST-----\n"
 Header = tuple[str, str | bytes]
+Beside = Callable[[ServingCertificate], Sequence[TcpPlace | UnixPlace]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +56,9 @@ class Wire:
         certificate: What it presents.
     """
 
-    def __init__(self, folder: Path, limits: Limits, secrets: Secrets) -> None:
+    def __init__(
+        self, folder: Path, limits: Limits, secrets: Secrets, beside: Beside = lambda _: ()
+    ) -> None:
         self._secrets = secrets
         self.roots = TestRoots()
         self.files = (folder / "tls.crt", folder / "tls.key")
@@ -74,6 +78,7 @@ class Wire:
             metrics=self.metrics,
             lines=LineWriter(renderer, write=self._write, lost=self.metrics.lines_lost),
             limits=limits,
+            beside=beside(self.certificate),
         )
 
     def _write(self, data: bytes) -> None:
@@ -149,10 +154,13 @@ class Wire:
 
 @asynccontextmanager
 async def serving(
-    folder: Path, secrets: Secrets, limits: Limits | None = None
+    folder: Path,
+    secrets: Secrets,
+    limits: Limits | None = None,
+    beside: Beside = lambda _: (),
 ) -> AsyncIterator[Wire]:
     """Run a server for the time of a test."""
-    wire = Wire(folder, limits or Limits(), secrets)
+    wire = Wire(folder, limits or Limits(), secrets, beside)
     await wire.server.start()
     try:
         yield wire

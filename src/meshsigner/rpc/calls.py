@@ -20,6 +20,8 @@ HANDLING_TIME_S = 10.0  # istio-contract statement 17: clients set no deadline o
 # The pipeline ends a call at its deadline and says why; only what it missed is cut here.
 _SLACK_S = 0.25
 _SWEEP_S = 0.25
+# A Unix socket is a proxy's: all its connections have one name, and carry many callers.
+_PROXYS = "unix:"
 ENDING = "the server is ending"
 
 
@@ -124,7 +126,7 @@ class CallsInFlight:
         if len(self._calls) >= self._limit:
             raise self._refusal(Shed.CALLS_IN_FLIGHT)
         on_connection = self._connections.get(call.peer, 0)
-        if on_connection >= self._per_connection:
+        if on_connection >= self._per_connection and not call.peer.startswith(_PROXYS):
             raise self._refusal(Shed.CALLS_PER_CONNECTION)
         self._connections[call.peer] = on_connection + 1
         self._calls.add(call)

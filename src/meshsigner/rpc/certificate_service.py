@@ -18,6 +18,7 @@ from meshsigner.errors import InvalidCsr
 from meshsigner.ports import Answer, Incoming
 from meshsigner.rpc.answer import AnswerEncoder
 from meshsigner.rpc.calls import Call, CallsInFlight
+from meshsigner.rpc.proof import Proves
 from meshsigner.rpc.report import CallReports
 from meshsigner.rpc.request import IncomingCall
 from meshsigner.rpc.status import client_text_of, status_of
@@ -47,8 +48,7 @@ class CertificateService:
         issuance: Answers calls.
         calls: Admits them and bounds their time.
         reports: Told how each ended.
-        secure: True when every call comes over TLS; a property of the port, so
-            that no call has to ask.
+        proves: Says what the transport proves of a call.
     """
 
     def __init__(
@@ -57,12 +57,12 @@ class CertificateService:
         *,
         calls: CallsInFlight,
         reports: CallReports,
-        secure: bool,
+        proves: Proves,
     ) -> None:
         self._issuance = issuance
         self._calls = calls
         self._reports = reports
-        self._secure = secure
+        self._proves = proves
         self._encoder = AnswerEncoder()
 
     def handler(self) -> "grpc.RpcMethodHandler[bytes, bytes]":
@@ -113,7 +113,8 @@ class CertificateService:
             detail = "the call holds no readable request message"
             raise InvalidCsr(detail)
         headers = context.invocation_metadata() or ()
-        return IncomingCall(call, data, headers, secure=self._secure, encode=self._encoder.encode)
+        proof = self._proves(context)
+        return IncomingCall(call, data, headers, proof=proof, encode=self._encoder.encode)
 
     def _why_cancelled(self, call: Call, cancelled: asyncio.CancelledError) -> BaseException:
         """Tell apart three who may have cancelled a call.

@@ -24,30 +24,34 @@ from meshsigner.rpc.packet_filter import RANDOM, Program
 _DESCRIPTORS = Path("/proc/self/fd")
 
 
-def stop_listening(port: int) -> None:
+# A local TCP port, or the path of a Unix socket.
+Place = int | str
+
+
+def stop_listening(place: Place) -> None:
     """Refuse new connections from now on; handshakes under way go on.
 
     Connections that wait to be accepted are reset: `steer` first, where there
     is another worker for them.
 
     Args:
-        port: The local port.
+        place: Where.
     """
-    for one in _own_sockets(port):
+    for one in _own_sockets(place):
         if _listens(one):
             _shut(one)
 
 
-def close_connections(port: int) -> int:
+def close_connections(place: Place) -> int:
     """Close every connection; the client's next call opens a new one, elsewhere.
 
     Args:
-        port: The local port.
+        place: Where.
 
     Returns:
         How many there were.
     """
-    return sum(_shut(one) for one in _own_sockets(port) if not _listens(one))
+    return sum(_shut(one) for one in _own_sockets(place) if not _listens(one))
 
 
 def steer(port: int, members: Sequence[int]) -> None:
@@ -89,8 +93,8 @@ def listeners(port: int) -> Sequence[socket.socket]:
     return [one.dup() for one in _own_sockets(port) if _listens(one)]
 
 
-def _own_sockets(port: int) -> Iterator[socket.socket]:
-    """Yield copies of this process's TCP sockets at a local port, each closed behind itself."""
+def _own_sockets(place: Place) -> Iterator[socket.socket]:
+    """Yield copies of this process's stream sockets at a place, each closed behind itself."""
     try:
         descriptors = list(_DESCRIPTORS.iterdir())
     except OSError:
@@ -99,7 +103,7 @@ def _own_sockets(port: int) -> Iterator[socket.socket]:
         found = _copy(descriptor)
         if found is not None:
             with found:
-                if _is_at(found, port):
+                if _is_at(found, place):
                     yield found
 
 
@@ -118,11 +122,13 @@ def _copy(descriptor: Path) -> socket.socket | None:
         return None
 
 
-def _is_at(one: socket.socket, port: int) -> bool:
-    if one.family not in {socket.AF_INET, socket.AF_INET6} or one.type != socket.SOCK_STREAM:
+def _is_at(one: socket.socket, place: Place) -> bool:
+    families = {socket.AF_UNIX} if isinstance(place, str) else {socket.AF_INET, socket.AF_INET6}
+    if one.family not in families or one.type != socket.SOCK_STREAM:
         return False
     try:
-        return bool(one.getsockname()[1] == port)
+        name = one.getsockname()
+        return bool(name == place if isinstance(place, str) else name[1] == place)
     except OSError:
         return False
 

@@ -58,6 +58,7 @@ class CallReports:
         """Count the whole group at once."""
         reasons = Counter([str(call.line["reason"]) for call, _, _ in ended])
         issued = [(call, took, chain) for call, took, chain in ended if isinstance(chain, Chain)]
+        self._metrics.forwarded_ignored(sum("forwarded_ignored" in c.line for c, _, _ in ended))
         self._metrics.calls_ended(
             ended=reasons,
             issued=Counter([(str(c.line.get("auth_method", "")), r.backend) for c, _, r in issued]),

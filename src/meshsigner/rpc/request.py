@@ -15,12 +15,14 @@ from meshsigner._proto.istio.v1.auth.ca_pb2 import IstioCertificateRequest
 from meshsigner.errors import InvalidCsr
 from meshsigner.model import MAX_CSR_BYTES, Ask, Chain, Credentials
 from meshsigner.rpc.calls import Call
+from meshsigner.rpc.proof import Proof
 
 # What a Go Duration holds, in seconds; istiod's arithmetic overflows beyond it
 # to a negative lifetime, which means the default.
 # Source: istio security/pkg/server/ca/server.go CreateCertificate.
 MAX_ASKED_LIFETIME_S = 9_223_372_036
 
+FORWARDED = "x-forwarded-client-cert"
 _BEARER = "Bearer "
 _BOOKKEEPING_BYTES = 2_048  # what a waiting call holds beside its message
 
@@ -32,7 +34,7 @@ class IncomingCall:
         call: What is known of the call itself.
         data: The message's bytes.
         headers: The call's metadata, in order.
-        secure: True when the transport is TLS.
+        proof: What the transport proves.
         encode: Serialises an answer.
     """
 
@@ -41,7 +43,7 @@ class IncomingCall:
         "_data",
         "_encode",
         "_headers",
-        "_secure",
+        "_proof",
         "deadline_s",
         "line",
         "size_bytes",
@@ -53,13 +55,13 @@ class IncomingCall:
         data: bytes,
         headers: Iterable[tuple[str, str | bytes]],
         *,
-        secure: bool,
+        proof: Proof,
         encode: Callable[[Chain], bytes],
     ) -> None:
         self._call = call
         self._data = data
         self._headers = headers
-        self._secure = secure
+        self._proof = proof
         self._encode = encode
         self.deadline_s = call.deadline_s
         self.line = call.line
@@ -73,9 +75,11 @@ class IncomingCall:
         """
         message = parse_message(self._data)
         self.line["asked_lifetime_s"] = seconds = message.validity_duration
+        if not self._proof.believes_proxy and any(name == FORWARDED for name, _ in self._headers):
+            self.line["forwarded_ignored"] = True
         return Ask(
             credentials=credentials(
-                message, self._headers, peer=self._call.peer, secure=self._secure
+                message, self._headers, peer=self._call.peer, proof=self._proof
             ),
             csr_pem=csr_pem(message),
             asked_lifetime=asked_lifetime(seconds),
@@ -138,7 +142,7 @@ def credentials(
     headers: Iterable[tuple[str, str | bytes]],
     *,
     peer: str,
-    secure: bool,
+    proof: Proof,
 ) -> Credentials:
     """Gather what a caller shows.
 
@@ -147,7 +151,7 @@ def credentials(
             values that are no strings: what is no string counts as empty.
         headers: The call's metadata, in order.
         peer: The client's address.
-        secure: True when the transport is TLS.
+        proof: What the transport proves.
 
     Source: istio pkg/security/security.go ExtractBearerToken; kubeauth
     kube_jwt.go ExtractClusterID (one value, or none counts).
@@ -167,8 +171,15 @@ def credentials(
         impersonated_identity=_text(extra, "ImpersonatedIdentity"),
         cert_signer=_text(extra, "CertSigner"),
         peer=peer,
-        secure=secure,
+        secure=proof.secure,
+        peer_chain_pem=proof.peer_chain_pem,
+        forwarded=_forwarded(headers) if proof.believes_proxy else None,
     )
+
+
+def _forwarded(headers: Iterable[tuple[str, str | bytes]]) -> tuple[str, ...]:
+    """Return what a proxy says of its client, every value of it."""
+    return tuple(str(value) for name, value in headers if name == FORWARDED)
 
 
 def _text(extra: Mapping[str, Value], key: str) -> str:

@@ -11,7 +11,7 @@ from contextlib import suppress
 import grpc
 from grpc import aio
 
-from meshsigner.errors import ConfigurationError, NotReady
+from meshsigner.errors import NotReady
 from meshsigner.observe.logs import LineWriter, get_logger
 from meshsigner.observe.metrics import Metrics
 from meshsigner.observe.names import Event
@@ -23,9 +23,10 @@ from meshsigner.rpc.door import Door
 from meshsigner.rpc.health import SERVICE as HEALTH_SERVICE
 from meshsigner.rpc.health import HealthService
 from meshsigner.rpc.limits import Limits
-from meshsigner.rpc.port_holder import port_holder
+from meshsigner.rpc.proof import Proof, Proves, always
 from meshsigner.rpc.report import CallReports
 from meshsigner.rpc.serving_certificate import ServingCertificate
+from meshsigner.rpc.side import SideListener, TcpPlace, UnixPlace, bind_port
 
 SERVICE = "istio.v1.auth.IstioCertificateService"
 _LAST_WORDS_S = 2.0  # for answers that say UNAVAILABLE to reach their callers
@@ -34,7 +35,7 @@ _ON_THE_WAY_S = 0.05  # for the last answers to leave: gRPC writes them after th
 
 
 class RpcServer:
-    """Istio's certificate service on one port.
+    """Istio's certificate service on one port, and at the places beside it.
 
     Args:
         issuance: Answers calls.
@@ -48,6 +49,7 @@ class RpcServer:
         shares_port: Whether other workers of this server listen there too.
         wait_s: Returns how long a newcomer would wait now, seconds: by it new
             connections are let in. None lets all in.
+        beside: Further places, for clients with certificates and for a proxy.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class RpcServer:
         limits: Limits | None = None,
         shares_port: bool = False,
         wait_s: Callable[[], float] | None = None,
+        beside: Sequence[TcpPlace | UnixPlace] = (),
     ) -> None:
         self._listen = listen
         self._metrics = metrics
@@ -80,12 +83,9 @@ class RpcServer:
         metrics.calls_in_flight(self.calls.__len__)
         self._reports = CallReports(metrics, lines)
         self._lines = lines
-        self._service = CertificateService(
-            issuance,
-            calls=self.calls,
-            reports=self._reports,
-            secure=certificate is not None,
-        )
+        self._issuance = issuance
+        self._beside = beside
+        self._sides: list[SideListener] = []
         self._server: aio.Server | None = None
         self._watch: asyncio.Task[None] | None = None
         self.port = 0
@@ -96,21 +96,13 @@ class RpcServer:
         Raises:
             ConfigurationError: The address cannot be had; names who has it.
         """
-        server = aio.server(
-            handlers=(
-                grpc.method_handlers_generic_handler(
-                    SERVICE,
-                    {"CreateCertificate": self._service.handler()},
-                ),
-                grpc.method_handlers_generic_handler(
-                    HEALTH_SERVICE,
-                    HealthService(self._readiness, self._limits.handling_s).handlers(),
-                ),
-            ),
-            options=self._limits.options(shares_port=self._shares_port),
-        )
-        self.port = self._bind(server)
+        server = self._make(always(Proof(secure=self._certificate is not None)))
+        credentials = None if self._certificate is None else self._certificate.credentials()
+        self.port = bind_port(server, self._listen, credentials)
+        self._sides = [SideListener(place, self._make(place.proves)) for place in self._beside]
         await server.start()
+        for side in self._sides:
+            await side.start()
         self._server = server
         if self._wait_s is not None:
             self._door = Door(
@@ -123,24 +115,28 @@ class RpcServer:
             self._watch = asyncio.create_task(self._certificate.watch())
         get_logger().info(Event.SERVING, listen=self._listen, port=self.port)
 
-    def _bind(self, server: aio.Server) -> int:
-        try:
-            if self._certificate is None:
-                return server.add_insecure_port(self._listen)
-            return server.add_secure_port(self._listen, self._certificate.credentials())
-        except RuntimeError as error:
-            port = self._listen.rpartition(":")[2]
-            holder = port_holder(int(port)) if port.isdecimal() else None
-            msg = (
-                f"cannot listen on {self._listen}: "
-                f"{f'{holder} listens there' if holder else 'the port is taken or not ours'}; "
-                "stop it, or set another port"
-            )
-            raise ConfigurationError(msg) from error
+    def _make(self, proves: Proves) -> aio.Server:
+        """Make the server of one listener; what its transport proves tells it from the others."""
+        service = CertificateService(
+            self._issuance, calls=self.calls, reports=self._reports, proves=proves
+        )
+        health = HealthService(self._readiness, self._limits.handling_s)
+        methods = {"CreateCertificate": service.handler()}
+        return aio.server(
+            handlers=(
+                grpc.method_handlers_generic_handler(SERVICE, methods),
+                grpc.method_handlers_generic_handler(HEALTH_SERVICE, health.handlers()),
+            ),
+            options=self._limits.options(shares_port=self._shares_port),
+        )
 
     def steer_freely(self) -> None:
         """Let the kernel spread connections over all workers on this port."""
-        own_sockets.steer_freely(self.port)
+        for place in self._ports():
+            own_sockets.steer_freely(place)
+
+    def _ports(self) -> Sequence[int]:
+        return [self.port, *(s.where for s in self._sides if isinstance(s.where, int))]
 
     async def drain(
         self,
@@ -173,6 +169,8 @@ class RpcServer:
         await asyncio.sleep(notice_s)
         if self._server is not None:
             own_sockets.stop_listening(self.port)
+            for side in self._sides:
+                side.stop_listening()
             left()
             await self._stop(self._server, grace_s)
         if self._watch is not None:
@@ -183,7 +181,8 @@ class RpcServer:
 
     async def _hand_over(self, successors: Sequence[int]) -> None:
         """Give new connections to others; those that are here already still get their answers."""
-        own_sockets.steer(self.port, successors)
+        for place in self._ports():
+            own_sockets.steer(place, successors)
         await asyncio.sleep(_HANDSHAKES_S)
 
     async def _stop(self, server: aio.Server, grace_s: float) -> None:
@@ -191,7 +190,8 @@ class RpcServer:
         await self._end_calls(grace_s)
         await asyncio.sleep(_ON_THE_WAY_S)
         own_sockets.close_connections(self.port)
-        await server.stop(_LAST_WORDS_S)
+        sides = [side.stop(_LAST_WORDS_S) for side in self._sides]
+        await asyncio.gather(server.stop(_LAST_WORDS_S), *sides)
 
     async def _end_calls(self, grace_s: float) -> None:
         try:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from meshsigner._proto.istio.v1.auth.ca_pb2 import IstioCertificateRequest
 from meshsigner.errors import InvalidCsr
 from meshsigner.model import Credentials
+from meshsigner.rpc.proof import Proof
 from meshsigner.rpc.request import (
     MAX_ASKED_LIFETIME_S,
     asked_lifetime,
@@ -21,7 +22,7 @@ EMPTY = IstioCertificateRequest()
 
 
 def _credentials(*headers: tuple[str, str | bytes]) -> Credentials:
-    return credentials(EMPTY, headers, peer="ipv4:10.0.0.7:1", secure=True)
+    return credentials(EMPTY, headers, peer="ipv4:10.0.0.7:1", proof=Proof(secure=True))
 
 
 @given(st.binary(max_size=200))
@@ -31,7 +32,7 @@ def test_any_bytes_are_a_message_or_invalid(data: bytes) -> None:
         message = parse_message(data)
     except InvalidCsr:
         return
-    credentials(message, (), peer="", secure=True)
+    credentials(message, (), peer="", proof=Proof(secure=True))
     csr_pem(message)
     asked_lifetime(message.validity_duration)
 
@@ -81,6 +82,6 @@ def test_metadata_of_both_keys() -> None:
     message = IstioCertificateRequest(
         metadata={"CertSigner": "clusterissuers/a", "ImpersonatedIdentity": "spiffe://a/ns/b/sa/c"}
     )
-    found = credentials(message, (), peer="", secure=False)
+    found = credentials(message, (), peer="", proof=Proof(secure=False))
     assert (found.cert_signer, found.secure) == ("clusterissuers/a", False)
     assert found.impersonated_identity == "spiffe://a/ns/b/sa/c"
