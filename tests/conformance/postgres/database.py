@@ -92,7 +92,7 @@ class Database:
     def start(self) -> None:
         """Start, and wait until it can be asked."""
         options = {**_SETTINGS, "port": str(self.port), **self.settings}
-        options["listen_addresses"] = "127.0.0.1"
+        options["listen_addresses"] = "127.0.0.1,127.0.0.2"
         arguments = [f"--{name}={value}" for name, value in options.items()]
         with (self.root / "log").open("ab") as log:
             self.process = subprocess.Popen(
