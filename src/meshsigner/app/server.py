@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from meshsigner.admin.server import AdminServer, OneProcess
 from meshsigner.app.callers import authenticator_of
+from meshsigner.app.certificates import MeshRoots, certificate_authenticator_of, places_of
 from meshsigner.app.collector import leave_alone_what_stays
 from meshsigner.app.parts import (
     issuance_limits_of,
@@ -29,6 +30,7 @@ from meshsigner.app.place import Place
 from meshsigner.app.problems import Problems
 from meshsigner.app.stores import caretaker_of, inventory_of
 from meshsigner.authn.clusters import ClusterAuthenticator
+from meshsigner.authn.denied import DenyList
 from meshsigner.background import Background
 from meshsigner.config import Config
 from meshsigner.config.sections import TlsFiles
@@ -39,10 +41,11 @@ from meshsigner.observe.logs import LineWriter, LogFormat, Renderer, configure, 
 from meshsigner.observe.metrics import Metrics
 from meshsigner.observe.names import Event
 from meshsigner.observe.readiness import Readiness
-from meshsigner.ports import Inventory
+from meshsigner.ports import Authenticator, Inventory
 from meshsigner.recorder import Recorder
 from meshsigner.rpc.server import RpcServer
 from meshsigner.rpc.serving_certificate import ServingCertificate
+from meshsigner.rpc.side import TcpPlace, UnixPlace
 from meshsigner.signing.embedded import EmbeddedSigner
 from meshsigner.signing.serving import ServingIssuer
 from meshsigner.trust import IssuerDirectory
@@ -163,12 +166,14 @@ class Server:
         if issuer is None or authenticator is None or serving is None or recorder is None:
             raise TypeError("a part is missing without a problem")
         self._issuer, self._serving = issuer, serving
+        signers = [EmbeddedSigner(issuer)]
+        self._roots = MeshRoots(signers, utc_now)
         closing.push_async_callback(Background(issuer.watch).stop)
         if self._place is None:
             closing.push_async_callback(Background(caretaker_of(config).run).stop)
         issuance = Issuance(
-            authenticator=authenticator,
-            signers=[EmbeddedSigner(issuer)],
+            authenticator=await self._callers(authenticator, closing),
+            signers=signers,
             recorder=recorder,
             policy=lambda: self._policy,
             metrics=self.metrics,
@@ -178,6 +183,31 @@ class Server:
         closing.push_async_callback(issuance.drain, 0.0)
         self._readiness = Readiness([issuance.health])
         await self._listen(issuance, closing)
+
+    async def _callers(
+        self, tokens: ClusterAuthenticator, closing: AsyncExitStack
+    ) -> Authenticator:
+        """Return what proves callers: by tokens, and by certificates where these are shown.
+
+        Raises:
+            ConfigurationError: There is no list of denied certificates where one is named.
+        """
+        section = self._config.client_certificates
+        if section is None:
+            return tokens
+        denied = DenyList(section.denied)
+        await denied.start()
+        closing.push_async_callback(denied.aclose)
+        domains = self._policy.trust_domains
+        return certificate_authenticator_of(
+            section, roots=self._roots, trust_domains=domains, denied=denied, tokens=tokens
+        )
+
+    def _places(self) -> Sequence[TcpPlace | UnixPlace]:
+        section = self._config.client_certificates
+        if section is None:
+            return ()
+        return places_of(section, roots=self._roots, certificate=self._serving, place=self._place)
 
     async def _listen(self, issuance: Issuance, closing: AsyncExitStack) -> None:
         """Open the ports, admin first, so that a probe sees the rest of the start."""
@@ -194,6 +224,7 @@ class Server:
             lines=self._lines,
             limits=wire_limits_of(config.limits),
             shares_port=self._place is not None,
+            beside=self._places(),
         )
         if self._turn is not None:
             await self._turn()

@@ -18,6 +18,7 @@ from meshsigner.config.backends import (
     loaded_sections,
     own_sections,
 )
+from meshsigner.config.client_certificates import ClientCertificates
 from meshsigner.config.clusters import Clusters
 from meshsigner.config.cpus import available_cpus
 from meshsigner.config.fields import Section, TrustDomainName
@@ -101,6 +102,11 @@ class Config(Settings):
         "none, for `issuer` is one.",
     )
     listen: Listen = Field(description="The port where workloads ask for certificates.")
+    client_certificates: ClientCertificates | None = Field(
+        default=None,
+        description="Whose certificates prove a caller, and where they are shown. Default: none, "
+        "tokens alone.",
+    )
     workers: int = Field(
         default_factory=available_cpus,
         ge=1,

@@ -36,8 +36,8 @@ file. `meshsigner check-config FILE` says all problems at once and prints what i
 * **Reload**: `SIGHUP` takes `policy` and the logging level anew, and looks at all files at once.
   Under `meshsigner serve` it also takes `clusters`, `limits`, `listen.tls` and `workers`, by
   replacing workers one after the other; no call is lost by that. `trust_domain`, `issuer`,
-  `backends`, `inventory`, `admin` and `listen.address` need a restart. A bad configuration is
-  refused as a whole and logged; the old one stays.
+  `backends`, `inventory`, `admin`, `client_certificates` and `listen.address` need a restart. A
+  bad configuration is refused as a whole and logged; the old one stays.
 """
 
 

@@ -159,6 +159,9 @@ class Supervisor:
     def _take_port(self, closing: AsyncExitStack) -> None:
         self._port = ReservedPort(self._config.listen.address)
         closing.callback(self._port.release)
+        certificates = self._config.client_certificates
+        for address in certificates.addresses if certificates else ():
+            closing.callback(ReservedPort(address).release)
 
     def _take_inventory(self, closing: AsyncExitStack) -> None:
         """Take files for this server alone; a database is for all who share it."""
