@@ -11,15 +11,14 @@ from rich.console import Console
 
 from benchmarks.commands import command_of
 from benchmarks.load.report import save
+from benchmarks.micro import postgres
 from benchmarks.peers import commands as peers_commands
 from benchmarks.progress import Display
 from benchmarks.scenarios import agent, one_core, one_core_report
-from benchmarks.scenarios.churn import CHURN
+from benchmarks.scenarios.every import EVERY
 from benchmarks.scenarios.material import Plan
 from benchmarks.scenarios.mint import cache_directory
-from benchmarks.scenarios.overload import OVERLOAD
 from benchmarks.scenarios.servers import ServerFailedError
-from benchmarks.scenarios.warm import WARM
 from examples.envoy.processes import PartFailedError
 
 app = typer.Typer(
@@ -115,7 +114,9 @@ def _show(measured: one_core.Results, data: dict[str, Any], file: Path, *, as_js
     console.print(f"everything measured: {file}")
 
 
-for scenario in (WARM, CHURN, OVERLOAD):
+app.command("postgres")(postgres.command)
+
+for scenario in EVERY:
     app.command(scenario.name)(command_of(scenario))
 
 peers_commands.register(app)

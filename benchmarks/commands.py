@@ -52,11 +52,15 @@ class Options:
         int | None, _option("Size of the herd or population; connections of warm.", min=1)
     ] = None
     short: Annotated[bool, _option("The short form.", "--short")] = False
-    workers: Annotated[int, _option("Worker processes of the server.", min=1)] = 1
+    workers: Annotated[
+        int | None, _option("Worker processes of the server; as a rule 1.", min=1)
+    ] = None
     cores: Annotated[str, _option("CPUs of the server, as 0,1; as many as workers.")] = ""
     driver_cores: Annotated[str, _option("CPUs of the drivers; those that are left.")] = ""
     drivers: Annotated[int, _option("Driver processes of the main load.", min=1)] = 1
-    rsa_csr: Annotated[bool, _option("Callers' keys.", "--rsa-csr/--p256-csr")] = True
+    rsa_csr: Annotated[
+        bool | None, _option("Callers' keys; the scenario's own.", "--rsa-csr/--p256-csr")
+    ] = None
     ca: Annotated[KeyType, _option("Kind of the CA's key.")] = "p256"
     out: Annotated[Path, _option("Where reports go.")] = Path("bench-results")
     subject: Annotated[Literal["meshsigner", "istio-ca"], _option("Which server is started.")] = (
@@ -79,16 +83,17 @@ class Options:
             typer.BadParameter: Options contradict each other.
         """
         subject, tokens = self._subject()
-        cores = _cores(self.cores) or _first_cores(self.workers)
+        workers = self.workers or scenario.workers
+        cores = _cores(self.cores) or _first_cores(workers)
         usual = scenario.short_connections if self.short else scenario.connections
         return Settings(
             subject=subject,
             tokens=tokens,
-            workers=self.workers,
+            workers=workers,
             server_cores=cores,
             driver_cores=_cores(self.driver_cores) or _other_cores(cores),
             drivers=self.drivers,
-            csr="rsa2048" if self.rsa_csr else "p256",
+            csr=self._csr(scenario),
             ca=self.ca,
             seconds=self.seconds or (scenario.short_s if self.short else None),
             rate=self.rate,
@@ -97,6 +102,11 @@ class Options:
             work=self.out / "work",
             cache=cache_directory(),
         )
+
+    def _csr(self, scenario: Scenario) -> KeyType:
+        if self.rsa_csr is None:
+            return scenario.csr
+        return "rsa2048" if self.rsa_csr else "p256"
 
     def _subject(self) -> tuple[Subject, TokenIssuer | None]:
         """Return the server, and the issuer of tokens if it is not ours."""

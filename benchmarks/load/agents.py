@@ -149,6 +149,8 @@ class Crowd:
             if taken is None:
                 return
             await self._one(*taken)
+            if self._population.once:
+                return
             await asyncio.sleep(self._pause_s())
 
     async def _one(self, position: int, call: Call) -> None:

@@ -74,11 +74,16 @@ class Auditor:
 
     Args:
         roots: Trust anchors that chains must lead to; none: chains are not looked at.
+
+    Attributes:
+        issued: Digests of all certificates that were right, by serial.
+        issuers: How often each chain above the leaf came.
     """
 
     def __init__(self, roots: Sequence[x509.Certificate] = ()) -> None:
         self._chains = ChainCheck(roots) if roots else None
         self.issued: dict[int, bytes] = {}
+        self.issuers: Counter[tuple[str, ...]] = Counter()
 
     def fault(self, call: Call, answer: Answer) -> str:
         """Return what is wrong with an answer that claims to be fine; empty if nothing is."""
@@ -87,6 +92,7 @@ class Auditor:
             leaf = x509.load_pem_x509_certificate(pem[0].encode())
         except (ValueError, IndexError) as error:
             return f"not a certificate chain ({error})"
+        self.issuers[tuple(pem[1:])] += 1
         return (
             self._wrong_caller(call, leaf)
             or (self._chains.fault(leaf, pem[1:]) if self._chains else "")

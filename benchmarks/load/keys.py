@@ -12,7 +12,7 @@ from typing import Final, Literal
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-KeyType = Literal["rsa2048", "p256"]
+KeyType = Literal["rsa2048", "p256", "p384"]
 Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
 RSA_POOL_SIZE: Final = 512
@@ -24,6 +24,8 @@ def make_key(key_type: KeyType) -> Key:
     """Return a new key."""
     if key_type == "p256":
         return ec.generate_private_key(ec.SECP256R1())
+    if key_type == "p384":
+        return ec.generate_private_key(ec.SECP384R1())
     return rsa.generate_private_key(65537, 2048)
 
 

@@ -121,11 +121,14 @@ class Population:
         steps: How many places are in use, and for how long: (places, seconds).
         think_s: Mean pause between a certificate and the place's next identity.
         drain_s: How long those that wait at the end may go on.
+        once: Whether each place has one identity only; then think_s is how far apart,
+            on average, they begin.
     """
 
     steps: tuple[tuple[int, float], ...]
     think_s: float
     drain_s: float
+    once: bool = False
 
     @property
     def most(self) -> int:

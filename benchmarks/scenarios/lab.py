@@ -16,6 +16,7 @@ from benchmarks.scenarios.material import OnStage
 from benchmarks.scenarios.mesh import Mesh, make_mesh
 from benchmarks.scenarios.mint import Mint
 from benchmarks.scenarios.poison import Spoil
+from benchmarks.scenarios.processes import resident_bytes
 from benchmarks.scenarios.servers import ServerFailedError, free_port
 from benchmarks.scenarios.stretch import Bench, Event, Stretch, Watch
 from benchmarks.scenarios.subject import Running, Setup, Subject
@@ -166,6 +167,16 @@ class Lab:
                 yield running
             finally:
                 self._running.remove(running)
+
+    def memory_mib(self) -> float:
+        """Return the resident memory of all server processes now; 0 if they are not here."""
+        pids = [running.pid for running in self._running if running.pid is not None]
+        return sum(sum(resident_bytes(pid)) for pid in pids) / 2**20
+
+    @property
+    def issuers(self) -> int:
+        """How many different chains above the leaf clients have got so far."""
+        return len(self._auditor.issuers)
 
     @property
     def running(self) -> Running:

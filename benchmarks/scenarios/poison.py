@@ -4,6 +4,7 @@ import base64
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import cycle
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -59,9 +60,13 @@ def forged_token(tokens: TokenIssuer) -> Spoil:
     return _with_token("forged-token", forger.mint(_POD, int(time.time())))
 
 
-def all_kinds(tokens: TokenIssuer) -> list[Spoil]:
-    """Return every kind of wrong call."""
-    return [broken_signature(), no_csr(), expired_token(tokens), forged_token(tokens)]
+def all_kinds(tokens: TokenIssuer) -> Spoil:
+    """Return every kind of wrong call, in turn."""
+    kinds = [broken_signature(), no_csr(), expired_token(tokens), forged_token(tokens)]
+    turns = cycle(kinds)
+    return Spoil(
+        name="+".join(kind.name for kind in kinds), apply=lambda call: next(turns).apply(call)
+    )
 
 
 def _with_token(name: str, token: str) -> Spoil:

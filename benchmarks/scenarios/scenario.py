@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from benchmarks.load.keys import KeyType
 from benchmarks.scenarios.lab import Lab
 
 
@@ -18,6 +19,8 @@ class Scenario:
         short_s: Length of its stretches in a short form.
         connections: Size of its herd or population by default, 0 if it has none.
         short_connections: The same in a short form.
+        csr: Kind of the callers' keys by default: sidecars have RSA-2048, ztunnels P-256.
+        workers: Workers by default.
     """
 
     name: str
@@ -27,3 +30,5 @@ class Scenario:
     short_s: float = 5.0
     connections: int = 0
     short_connections: int = 0
+    csr: KeyType = "rsa2048"
+    workers: int = 1

@@ -7,7 +7,7 @@ server; which histogram is drawn is the report's business.
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -23,10 +23,10 @@ class Scrape:
     """The metrics of a server over one load.
 
     Args:
-        url: Where they are; empty: there are none.
+        url: Says where they are now; empty: there are none.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: Callable[[], str]) -> None:
         self._url = url
         self._began = time.perf_counter()
         self._before = self._read()
@@ -51,10 +51,11 @@ class Scrape:
 
     def _read(self) -> Samples:
         """Return all values by type; nothing if the server does not answer."""
-        if not self._url:
+        url = self._url()
+        if not url:
             return {}
         try:
-            with urllib.request.urlopen(self._url, timeout=_TIMEOUT_S) as answer:  # noqa: S310
+            with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer:  # noqa: S310
                 text = answer.read().decode()
         except (OSError, urllib.error.URLError):
             return {}

@@ -14,6 +14,7 @@ from benchmarks.load.ledger import Ledger
 from benchmarks.load.loads import Load
 from benchmarks.load.records import read_results
 from benchmarks.scenarios.costs import Costs
+from benchmarks.scenarios.processes import on_cores
 from benchmarks.scenarios.scrape import Scrape
 from benchmarks.scenarios.subject import Running
 
@@ -107,7 +108,7 @@ class Bench:
         """
         expected = sum(load.calls.count for load in loads if _ends_with_its_calls(load))
         self.watch.begin(name, expected)
-        with Crew(loads, self.directory) as crew:
+        with on_cores(loads[0].cores), Crew(loads, self.directory) as crew:
             crew.wait_ready()
             costs, scrape = _books(servers)
             with _looking(costs, scrape):
@@ -176,7 +177,9 @@ def _books(servers: Callable[[], Sequence[Running]]) -> tuple[Costs, Scrape]:
     def roots() -> list[int]:
         return [running.pid for running in servers() if running.pid is not None]
 
-    url = next((running.metrics_url for running in servers()), "")
+    def url() -> str:
+        return next((running.metrics_url for running in servers()), "")
+
     return Costs(roots), Scrape(url)
 
 
