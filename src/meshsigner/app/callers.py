@@ -25,7 +25,7 @@ from meshsigner.authn.tokens import TokenRules
 from meshsigner.config import Config
 from meshsigner.config.clusters import Cluster as ClusterSection
 from meshsigner.config.clusters import Jwks, TokenReview
-from meshsigner.kube import KubernetesApi, in_cluster, load_kubeconfig
+from meshsigner.kube import ConnectionSource, KubeconfigFile, KubernetesApi, in_cluster
 from meshsigner.spiffe import TrustDomain
 
 
@@ -113,7 +113,7 @@ def _api_server(
     timeout_s: float = 5.0,
     max_connections: int = 4,
 ) -> KubernetesApi:
-    connection = (
-        in_cluster(os.environ) if kubeconfig is None else load_kubeconfig(kubeconfig, context)
+    source: ConnectionSource = (
+        in_cluster(os.environ) if kubeconfig is None else KubeconfigFile(kubeconfig, context)
     )
-    return KubernetesApi(connection, timeout_s=timeout_s, max_connections=max_connections)
+    return KubernetesApi(source, timeout_s=timeout_s, max_connections=max_connections)

@@ -13,7 +13,8 @@ from meshsigner.kube.connection import (
     TlsFiles,
     read_at_most,
 )
-from meshsigner.kube.kubeconfig import in_cluster, load_kubeconfig
+from meshsigner.kube.kubeconfig import in_cluster, load_inline_kubeconfig, load_kubeconfig
+from meshsigner.kube.kubeconfig_file import KubeconfigFile
 from meshsigner.kube.refusals import (
     ApiRefused,
     Conflict,
@@ -48,6 +49,7 @@ __all__ = [
     "Follower",
     "Gone",
     "JsonObject",
+    "KubeconfigFile",
     "KubernetesApi",
     "NotAllowed",
     "NotFound",
@@ -60,6 +62,7 @@ __all__ = [
     "Watch",
     "in_cluster",
     "key_of",
+    "load_inline_kubeconfig",
     "load_kubeconfig",
     "read_at_most",
 ]

@@ -58,7 +58,7 @@ class TlsFiles:
             BackendUnavailable: A file is not readable or not what it should be.
         """
         try:
-            versions = [_version(p) for p in self._files()]
+            versions = [file_version(p) for p in self._files()]
             if self._context is None or versions != self._versions:
                 self._context, self._versions = self._load(), versions
         except (OSError, ValueError) as error:
@@ -118,6 +118,10 @@ class BearerToken:
             self._token, self._read_at_s = _read_token(self._source), now_s
         return self._token
 
+    def is_sendable(self) -> bool:
+        """Tell whether a token that was given as it is may stand in a header."""
+        return not isinstance(self._source, str) or bool(_VISIBLE.fullmatch(self._source))
+
     def refused(self) -> None:
         """Read the file again at the next request, for the server refused what it held."""
         self._read_at_s = None
@@ -173,7 +177,12 @@ async def read_at_most(response: aiohttp.ClientResponse, limit_bytes: int) -> by
     return bytes(body)
 
 
-def _version(path: Path) -> tuple[int, int, int]:
+def file_version(path: Path) -> tuple[int, int, int]:
+    """Return what differs once a file is another one or was written to.
+
+    Raises:
+        OSError: It is not there.
+    """
     # Follows links, so a swap of Kubernetes' `..data` shows as another inode.
     found = path.stat()
     return found.st_ino, found.st_mtime_ns, found.st_size

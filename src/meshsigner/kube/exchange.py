@@ -41,6 +41,7 @@ class Exchange:
         self._max_connections = max_connections
         self._session: aiohttp.ClientSession | None = None
         self._quiet_until_s = 0.0
+        self._closed = False
 
     @property
     def server(self) -> str:
@@ -101,7 +102,8 @@ class Exchange:
             yield response.content
 
     async def aclose(self) -> None:
-        """Close all connections."""
+        """Close all connections; from now on there is no answer."""
+        self._closed = True
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -117,6 +119,8 @@ class Exchange:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         if asyncio.get_running_loop().time() < self._quiet_until_s:
             raise BackendUnavailable(f"{self.server} asked us to wait, the time is not over")
+        if self._closed:
+            raise BackendUnavailable("the connection to this API server is closed")
         what = f"{self.server}: {request.method} {request.path}"
         try:
             async with asyncio.timeout(begins_within_s):

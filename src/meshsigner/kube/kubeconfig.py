@@ -16,9 +16,10 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from meshsigner.errors import ConfigurationError
+from meshsigner.errors import BackendUnavailable, ConfigurationError
 from meshsigner.kube.connection import BearerToken, Connection, Pem, TlsFiles
 
+MAX_QUOTED = 60  # characters of a foreign key's name
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 _REFUSED_CLUSTER_KEYS = {
@@ -26,6 +27,8 @@ _REFUSED_CLUSTER_KEYS = {
     "proxy-url": "proxies are not supported",
 }
 _CLIENT_PAIR = ("client-certificate", "client-key")
+_INLINE_CLUSTER_KEYS = frozenset({"server", "certificate-authority-data"})
+_INLINE_USER_KEYS = frozenset({"token", "client-certificate-data", "client-key-data"})
 _REFUSED_USER_KEYS = {
     "exec": "other programs are not started: give a token, tokenFile or client certificate",
     "auth-provider": "give a token, tokenFile or client certificate instead",
@@ -82,11 +85,8 @@ def load_kubeconfig(path: Path, context: str | None = None) -> Connection:
     Raises:
         ConfigurationError: Not a kubeconfig, or one that asks for what is refused.
     """
-    reader = _Reader(path, [])
-    document = reader.document()
-    chosen = reader.named(document, "context", context or document.get("current-context"))
-    cluster = reader.named(document, "cluster", chosen.get("cluster"))
-    user = reader.named(document, "user", chosen.get("user"))
+    reader = _Reader(f"kubeconfig {path}", path.parent, [])
+    cluster, user = reader.chosen(reader.document(_read(path)), context)
     reader.refuse(cluster, "cluster", _REFUSED_CLUSTER_KEYS)
     reader.refuse(user, "user", _REFUSED_USER_KEYS)
     server = reader.server(cluster)
@@ -97,14 +97,72 @@ def load_kubeconfig(path: Path, context: str | None = None) -> Connection:
     )
     token = reader.token(user)
     reader.check_pair(user)
-    if reader.problems:
-        raise ConfigurationError(*reader.problems)
+    reader.settle()
     return Connection(
         server=server,
         tls=tls,
         token=token,
         server_name=cluster.get("tls-server-name"),
     )
+
+
+def load_inline_kubeconfig(data: bytes, where: str) -> Connection:
+    """Read a kubeconfig that somebody else put where we read it, such as a Secret.
+
+    Who wrote it must not have this process read files, start programs, talk to
+    others than the named server, or believe a server without its CA. So it may
+    hold an https server, its CA inline, and a token or an inline client
+    certificate; everything else is refused by name.
+
+    Args:
+        data: Its text.
+        where: What problems call it.
+
+    Raises:
+        ConfigurationError: Not a kubeconfig, or one that holds anything else.
+    """
+    reader = _Reader(where, Path("/nonexistent"), [])
+    cluster, user = reader.chosen(reader.document(data), None)
+    reader.allow_only(cluster, "cluster", _INLINE_CLUSTER_KEYS)
+    reader.allow_only(user, "user", _INLINE_USER_KEYS)
+    server = reader.server(cluster)
+    ca = reader.pem(cluster, "certificate-authority")
+    certificate, key = (reader.pem(user, name) for name in _CLIENT_PAIR)
+    token = reader.token(user)
+    reader.check_pair(user)
+    if not ca:
+        reader.problem("no certificate-authority-data: the server's CA must be in it")
+    if token is None and certificate is None:
+        reader.problem("neither token nor client-certificate-data: it proves nobody")
+    reader.settle()
+    connection = Connection(
+        server=server, tls=TlsFiles(ca=ca, certificate=certificate, key=key), token=token
+    )
+    _check_inline(connection, where)
+    return connection
+
+
+def _check_inline(connection: Connection, where: str) -> None:
+    """Refuse PEM that is none and a token that no header could carry, before it is used."""
+    try:
+        connection.tls.context()
+    except BackendUnavailable as error:
+        raise ConfigurationError(f"{where}: {error}") from None
+    if connection.token is not None and not connection.token.is_sendable():
+        raise ConfigurationError(f"{where}: token is no text of visible characters")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(
+            f"kubeconfig {path}: {type(error).__name__}, expected a readable YAML file",
+        ) from None
+
+
+def _and(names: frozenset[str]) -> str:
+    return " and ".join(sorted(names))
 
 
 def _is_https(url: str) -> bool:
@@ -120,24 +178,43 @@ class _Reader:
     """Reads parts of one kubeconfig and gathers what is wrong with it.
 
     Attributes:
-        path: The file.
+        where: What problems call it.
+        folder: Where relative paths in it start.
         problems: Sentences so far.
     """
 
-    path: Path
+    where: str
+    folder: Path
     problems: list[str]
 
-    def document(self) -> Mapping[str, Any]:
+    def document(self, data: bytes) -> Mapping[str, Any]:
         try:
-            document = yaml.safe_load(self.path.read_bytes())
-        except (OSError, yaml.YAMLError) as error:
+            document = yaml.safe_load(data)
+        except (ValueError, RecursionError, yaml.YAMLError) as error:
             # YAML's own text quotes lines, and those may hold a token
             raise ConfigurationError(
-                f"kubeconfig {self.path}: {type(error).__name__}, expected a readable YAML file",
+                f"{self.where}: {type(error).__name__}, expected a readable YAML file",
             ) from None
         if not isinstance(document, dict):
-            raise ConfigurationError(f"kubeconfig {self.path}: not a mapping")
+            raise ConfigurationError(f"{self.where}: not a mapping")
         return document
+
+    def chosen(
+        self, document: Mapping[str, Any], context: str | None
+    ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """Return cluster and user of a context."""
+        pair = self.named(document, "context", context or document.get("current-context"))
+        cluster = self.named(document, "cluster", pair.get("cluster"))
+        return cluster, self.named(document, "user", pair.get("user"))
+
+    def allow_only(self, entry: Mapping[str, Any], kind: str, allowed: frozenset[str]) -> None:
+        for key in sorted(map(str, entry.keys() - allowed)):
+            if entry.get(key):
+                self.problem(f"{kind} sets {key[:MAX_QUOTED]!a}: only {_and(allowed)} may be there")
+
+    def settle(self) -> None:
+        if self.problems:
+            raise ConfigurationError(*self.problems)
 
     def named(self, document: Mapping[str, Any], kind: str, name: object) -> Mapping[str, Any]:
         entries = document.get(f"{kind}s")
@@ -169,12 +246,12 @@ class _Reader:
                 self.problem(f"{key}-data is not base64")
         if file is None:
             return None
-        return self.path.parent / str(file)
+        return self.folder / str(file)
 
     def token(self, user: Mapping[str, Any]) -> BearerToken | None:
         token, file = user.get("token"), user.get("tokenFile")
         if file is not None:  # wins over `token`, as in client-go
-            return BearerToken(self.path.parent / str(file))
+            return BearerToken(self.folder / str(file))
         return BearerToken(str(token)) if token is not None else None
 
     def check_pair(self, user: Mapping[str, Any]) -> None:
@@ -183,4 +260,4 @@ class _Reader:
             self.problem("user has one of client-certificate and client-key, both are needed")
 
     def problem(self, text: str) -> None:
-        self.problems.append(f"kubeconfig {self.path}: {text}")
+        self.problems.append(f"{self.where}: {text}")

@@ -49,6 +49,7 @@ class Event(StrEnum):
     BACKEND_ISSUER_MISSING = "backend has no other issuer yet"
     BACKEND_LOGIN_FAILED = "login at a backend not renewed"
     BACKEND_SHORTENED = "backend shortened a certificate"
+    INTERMEDIATE_NOT_RENEWED = "intermediate not renewed, it is tried again"
     BACKEND_FAILED = "backend failed, orders go elsewhere"
     BACKEND_WRONG = "backend signed something else than was ordered"
     BACKEND_BACK = "backend signs again"

@@ -121,6 +121,11 @@ def nodes(watch: Watch[str]) -> dict[str, str]:
     return {key.name: node for key, node in watch.objects.items()}
 
 
+def watches_of(server: KubernetesObjects) -> int:
+    """Count the watches that were begun."""
+    return sum("watch" in query for _, _, query in server.asked)
+
+
 def has(watch: Watch[str], name: str) -> bool:
     """Tell whether a pod is known."""
     return name in nodes(watch)
@@ -172,8 +177,7 @@ async def test_a_watch_that_the_server_ends_goes_on(server: KubernetesObjects) -
     async with following(server, timing=timing, random=lambda: 0.0) as (watch, told):
         await until(lambda: watch.synced_since is not None)
         since = watch.synced_since
-        watches = lambda: sum("watch" in query for _, _, query in server.asked)  # noqa: E731
-        await until(lambda: watches() >= 3)
+        await until(lambda: watches_of(server) >= 3)
         assert watch.synced_since == since
         assert told.lists == 1
         lengths = {q["timeoutSeconds"] for _, _, q in server.asked if "watch" in q}
