@@ -3,7 +3,7 @@
 Both stores as the server uses them, one writer each, one commit after the other
 with so many rows; PostgreSQL is Debian's, on loopback and on the same disk.
 
-`python -m benchmarks postgres` prints the table of docs/performance.md.
+`python -m benchmarks postgres` prints the table of docs/inventory.md.
 """
 
 import secrets

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -13,9 +15,9 @@ from meshsigner.cli.dev_state import DevState
 from tests.conformance.postgres.database import Database
 from tests.secret_scan import Secrets
 from tests.wire.agents import Tally, agents
-from tests.wire.processes import Running, invoke, running
+from tests.wire.processes import Running, command, invoke, running
 from tests.wire.test_serve import CONFIG
-from tests.wire.test_workers import _page, _until
+from tests.wire.test_workers import _until
 
 SERVE = ("serve", "--config", "meshsigner.yaml")
 ALLOWED = {"OK", "UNAVAILABLE", "RESOURCE_EXHAUSTED"}
@@ -59,6 +61,19 @@ def start(folder: Path, database: Database, schema: str, no_secrets: Secrets) ->
         yield one
 
 
+def _address(server: Running, name: str) -> str:
+    """Return where it listens, whether it is ready or not."""
+    return server.wait_for(rf'"{name}":"(127[^"]+)"')[1]
+
+
+def _page(server: Running, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://{_address(server, 'admin')}{path}") as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as refused:
+        return refused.code, refused.read().decode()
+
+
 def _rows(database: Database, schema: str) -> list[str]:
     return database.sql(f"SELECT serial FROM {schema}.certificates").split()  # noqa: S608
 
@@ -88,10 +103,12 @@ async def test_two_servers_share_one_database(
     assert status == 200
     assert f"127.0.0.1:{database.port}/meshsigner is writable" in page
     where = ("--config", "meshsigner.yaml")
-    shown = invoke("inventory", "list", *where, "--json", cwd=one.directory)
+    list_all = ("inventory", "list", *where, "--json")
+    shown = await asyncio.to_thread(command, *list_all, cwd=one.directory)
     assert {row["serial"] for row in json.loads(shown.stdout)} == serials
     serial = min(serials)
-    told = invoke("inventory", "show", serial, *where, cwd=other.directory)
+    show_one = ("inventory", "show", serial, *where)
+    told = await asyncio.to_thread(command, *show_one, cwd=other.directory)
     assert f"Certificate {serial}" in told.stdout
     assert "BEGIN CERTIFICATE" in told.stdout
 
@@ -144,15 +161,14 @@ async def test_server_starts_before_its_database(
     """Without its database a server comes up, is not ready and says why; then it is."""
     await asyncio.to_thread(database.stop)
     one = start("one")
-    one.wait_for(r'"event":"not ready"')
+    one.wait_for(r'"workers":2,"missing"')
     status, page = await asyncio.to_thread(_page, one, "/healthz/ready")
     assert status == 503
     assert "inventory: inventory postgresql://signer@127.0.0.1" in page
     assert "it cannot be reached" in page
     await asyncio.to_thread(database.start)
     await _until(lambda: _page(one, "/healthz/ready")[0] == 200)
-    address = one.wait_for(r'"listen":"([^"]+)"')[1]
-    async with agents(address, folder, fresh=1) as tally:
+    async with agents(_address(one, "listen"), folder, fresh=1) as tally:
         await tally.grown_by(1)
     _check(tally, _rows(database, schema))
 
