@@ -1,34 +1,24 @@
 """Orders in flight: who waits for which certificate, and whose is signed next.
 
-Decides that equal orders in flight share one certificate, in which order the
-others are signed, and who is shed when the wait grows too long. Pods that have
-no certificate yet come before renewals, renewals near expiry before the rest;
-within a priority the namespaces take turns, so that one crash-looping
-Deployment cannot starve the others. Sheds by one rule, at arrival: the wait
-that is to be expected.
+Decides that equal orders in flight share one certificate, what is first and
+what a renewal, and who is shed when the wait grows too long. Who of those that
+wait goes next is `waiting`'s matter. Sheds by one rule, at arrival: the wait
+that this very order has to expect, behind those that go before it.
 
 Source: docs/ARCHITECTURE.md, "Overload".
 """
 
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import IntEnum
 from typing import Protocol
 
 from meshsigner.errors import Overloaded
 from meshsigner.model import Chain, Order
+from meshsigner.waiting import Place, Priority, WaitingLine
 
 _SMOOTHING = 0.2  # weight of the newest turn in the mean cost of an order
-
-
-class Priority(IntEnum):
-    """Who is signed first; a smaller number goes before a larger."""
-
-    FIRST = 0  # a pod that has no certificate yet: it cannot serve
-    EXPIRING = 1  # a renewal whose certificate ends soon
-    RENEWAL = 2  # a renewal at half life, which can wait for hours
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,16 +159,13 @@ class OrderQueue:
         self._limits = limits
         self._backend = backend
         self._in_flight: dict[Hashable, Ticket] = {}
-        self._queues: dict[Priority, OrderedDict[str, deque[Ticket]]] = {
-            priority: OrderedDict() for priority in Priority
-        }
+        self._line = WaitingLine[Ticket]()
         self._held_by: Counter[tuple[str, ...]] = Counter()
-        self._waiting = 0
         self._order_s = 0.0
 
     def __len__(self) -> int:
         """Count the orders that wait to be signed."""
-        return self._waiting
+        return len(self._line)
 
     def offer(
         self,
@@ -213,7 +200,7 @@ class OrderQueue:
         if joined is not None:
             joined.waiters.append(waiter)
             return True
-        self._admit(order, patience_s)
+        self._admit(order, priority, patience_s)
         ticket = Ticket(
             order=order,
             key=key,
@@ -242,7 +229,7 @@ class OrderQueue:
         if joined is not None:
             joined.waiters += ticket.waiters
             return
-        self._admit(ticket.order, patience_s)
+        self._admit(ticket.order, ticket.priority, patience_s)
         ticket.backend = self._backend
         self._place(ticket)
 
@@ -253,8 +240,8 @@ class OrderQueue:
             most: No more than these.
         """
         taken: list[Ticket] = []
-        while self._waiting and len(taken) < most:
-            ticket = self._next()
+        while self._line and len(taken) < most:
+            ticket = self._line.pop()
             self._count(ticket.order, -1)
             if ticket.abandoned:
                 self.settle(ticket)
@@ -276,40 +263,33 @@ class OrderQueue:
 
     @property
     def expected_wait_s(self) -> float:
-        """How long the next order will wait, seconds."""
-        return self._waiting * self._order_s
+        """How long an order would wait that goes behind all others, seconds."""
+        return len(self._line) * self._order_s
+
+    @property
+    def order_s(self) -> float:
+        """What an order costs of the time between turns, seconds; 0 while not known."""
+        return self._order_s
 
     def _place(self, ticket: Ticket) -> None:
         self._in_flight[ticket.key] = ticket
-        namespace = ticket.order.terms.identity.namespace
-        self._queues[ticket.priority].setdefault(namespace, deque()).append(ticket)
+        self._line.push(ticket, _place_of(ticket.order, ticket.priority))
         self._count(ticket.order, 1)
 
-    def _admit(self, order: Order, patience_s: float | None) -> None:
+    def _admit(self, order: Order, priority: Priority, patience_s: float | None) -> None:
         limits = self._limits
-        if self._waiting >= limits.total:
+        if len(self._line) >= limits.total:
             raise Overloaded("queue_total")
         namespace, caller = self._holders(order)
         if self._held_by[namespace] >= limits.per_namespace:
             raise Overloaded("queue_namespace")
         if self._held_by[caller] >= limits.per_caller:
             raise Overloaded("queue_caller")
-        if self.expected_wait_s > (limits.wait_s if patience_s is None else patience_s):
+        ahead = self._line.ahead_of(_place_of(order, priority)) if self._line else 0
+        if ahead * self._order_s > (limits.wait_s if patience_s is None else patience_s):
             raise Overloaded("queue_wait")
 
-    def _next(self) -> Ticket:
-        """Take from the first priority that has any, its namespaces in turn."""
-        queues = next(self._queues[priority] for priority in Priority if self._queues[priority])
-        namespace, tickets = next(iter(queues.items()))
-        ticket = tickets.popleft()
-        if tickets:
-            queues.move_to_end(namespace)
-        else:
-            del queues[namespace]
-        return ticket
-
     def _count(self, order: Order, change: int) -> None:
-        self._waiting += change
         for holder in self._holders(order):
             self._held_by[holder] += change
             if not self._held_by[holder]:
@@ -323,6 +303,16 @@ class OrderQueue:
             (order.terms.identity.namespace,),
             (caller.cluster, caller.pod_uid or caller.identity.uri),
         )
+
+
+def _place_of(order: Order, priority: Priority) -> Place:
+    """Say with whom an order takes turns.
+
+    The pods of one account share a turn; an agent that asks for others has its own.
+    """
+    identity, caller = order.terms.identity, order.caller
+    asker = identity.uri if identity == caller.identity else f"{caller.pod_uid} {caller.node_name}"
+    return Place(priority, identity.namespace, asker)
 
 
 def order_key(order: Order) -> Hashable:

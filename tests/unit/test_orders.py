@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from meshsigner.csr import parse_csr
 from meshsigner.errors import Overloaded
 from meshsigner.model import Chain, Order
-from meshsigner.orders import OrderQueue, Priority, QueueLimits, Seen, order_key
+from meshsigner.orders import OrderQueue, QueueLimits, Seen, order_key
 from meshsigner.policy import authorize
+from meshsigner.waiting import Priority
 from tests.fakes.pipeline import NOW, FakeSigner, make_caller, make_csr, make_policy
 
 _SIGNER = FakeSigner()

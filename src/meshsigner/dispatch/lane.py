@@ -20,9 +20,10 @@ from meshsigner.observe.backend_metrics import BackendMetrics, LaneMetrics
 from meshsigner.observe.logs import get_logger
 from meshsigner.observe.metrics import Metrics
 from meshsigner.observe.names import Event
-from meshsigner.orders import OrderQueue, Priority, QueueLimits, Ticket, Waiter, order_key
+from meshsigner.orders import OrderQueue, QueueLimits, Ticket, Waiter, order_key
 from meshsigner.ports import LocalSigner, RemoteSigner, Signer
 from meshsigner.recorder import Recorder
+from meshsigner.waiting import Priority
 
 REMOTE_WAIT_S = 9.0  # longest expected wait for a remote backend: its caller has ten
 

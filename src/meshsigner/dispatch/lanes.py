@@ -28,10 +28,11 @@ from meshsigner.errors import (
 from meshsigner.leeway import settle_validity
 from meshsigner.model import Chain, Health, Issuer, Order
 from meshsigner.observe.metrics import Metrics
-from meshsigner.orders import Priority, QueueLimits, Ticket, Waiter
+from meshsigner.orders import QueueLimits, Ticket, Waiter
 from meshsigner.policy import under_issuer
 from meshsigner.ports import LocalSigner, Signer, is_remote
 from meshsigner.recorder import Recorder
+from meshsigner.waiting import Priority
 
 AnyLane = LocalLane | RemoteLane
 Route = tuple[str, ...]
