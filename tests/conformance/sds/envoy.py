@@ -163,8 +163,35 @@ def running(
         program: Its binary; that of the servers' environment by default.
         user: Numeric user, and group, to run it as.
     """
-    config, log = directory / f"{bootstrap.node}.json", directory / f"{bootstrap.node}.log"
+    config = directory / f"{bootstrap.node}.json"
     config.write_text(json.dumps(bootstrap.document(), indent=1))
+    with started(
+        bootstrap.node, config, bootstrap.admin, directory, program=program, user=user
+    ) as envoy:
+        yield envoy
+
+
+@contextlib.contextmanager
+def started(
+    name: str,
+    config: Path,
+    admin: str,
+    directory: Path,
+    *,
+    program: Path | None = None,
+    user: int | None = None,
+) -> Iterator[Envoy]:
+    """Have an Envoy with a configuration that is written already.
+
+    Args:
+        name: Of its log.
+        config: The configuration.
+        admin: host:port of its administration in there.
+        directory: Gets its log.
+        program: Its binary; that of the servers' environment by default.
+        user: Numeric user, and group, to run it as.
+    """
+    log = directory / f"{name}.log"
     command = [os.fspath(program or binary()), "-c", os.fspath(config), *_FIXED]
     with log.open("ab") as output:
         process = subprocess.Popen(
@@ -176,7 +203,7 @@ def running(
             group=user,
             extra_groups=None if user is None else [],
         )
-    envoy = Envoy(name=bootstrap.node, admin=bootstrap.admin, process=process, log=log)
+    envoy = Envoy(name=name, admin=admin, process=process, log=log)
     try:
         yield envoy
     finally:

@@ -1,0 +1,94 @@
+"""A client of the proxy, with or without a certificate, that may lie in its headers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import grpc
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import (
+    CertificateSigningRequestBuilder,
+    Name,
+    SubjectAlternativeName,
+    UniformResourceIdentifier,
+    load_pem_x509_certificate,
+)
+
+from meshsigner._proto.istio.v1.auth.ca_pb2 import IstioCertificateRequest, IstioCertificateResponse
+from tests.fakes.client_certificates import Made
+
+METHOD = "/istio.v1.auth.IstioCertificateService/CreateCertificate"
+TIMEOUT_S = 20.0
+Header = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a call ended.
+
+    Attributes:
+        code: gRPC status.
+        text: Its text.
+        identity: The URI in the certificate, empty without one.
+        serial: Its serial number, hex.
+    """
+
+    code: grpc.StatusCode
+    text: str = ""
+    identity: str = ""
+    serial: str = ""
+
+
+def call(
+    address: str,
+    roots: bytes,
+    identity: str,
+    *,
+    client: Made | None = None,
+    headers: Sequence[Header] = (),
+) -> Outcome:
+    """Ask for a certificate over a connection of its own.
+
+    Args:
+        address: host:port.
+        roots: PEM of what the server's certificate chains to.
+        identity: Whom the CSR names.
+        client: What is shown in the handshake.
+        headers: Sent along.
+    """
+    pair = (client.key_pem, client.chain_pem) if client else (None, None)
+    credentials = grpc.ssl_channel_credentials(roots, *pair)
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    with grpc.secure_channel(address, credentials, options=options) as channel:
+        return call_over(channel, identity, headers)
+
+
+def call_over(channel: grpc.Channel, identity: str, headers: Sequence[Header] = ()) -> Outcome:
+    """Ask for a certificate over a connection that is there."""
+    method = channel.unary_unary(
+        METHOD,
+        IstioCertificateRequest.SerializeToString,
+        IstioCertificateResponse.FromString,
+    )
+    try:
+        answer = method(
+            IstioCertificateRequest(csr=_csr(identity)), metadata=headers, timeout=TIMEOUT_S
+        )
+    except grpc.RpcError as error:
+        return Outcome(code=error.code(), text=error.details() or "")
+    leaf = load_pem_x509_certificate(answer.cert_chain[0].encode())
+    names = leaf.extensions.get_extension_for_class(SubjectAlternativeName).value
+    return Outcome(
+        code=grpc.StatusCode.OK,
+        identity=names.get_values_for_type(UniformResourceIdentifier)[0],
+        serial=f"{leaf.serial_number:x}",
+    )
+
+
+def _csr(identity: str) -> str:
+    names = SubjectAlternativeName([UniformResourceIdentifier(identity)])
+    builder = CertificateSigningRequestBuilder().subject_name(Name([]))
+    request = builder.add_extension(names, critical=True)
+    key = ec.generate_private_key(ec.SECP256R1())
+    return request.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
