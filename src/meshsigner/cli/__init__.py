@@ -18,6 +18,7 @@ from meshsigner.cli import (
     agent,
     check_config,
     dev,
+    intermediate,
     inventory,
     request,
     serve,
@@ -38,6 +39,7 @@ app.command("serve", help=serve.HELP)(serve.serve)
 app.add_typer(agent.app, name="agent", help=agent.HELP)
 app.command("request", help=request.HELP)(request.request)
 app.add_typer(inventory.app, name="inventory", help=inventory.HELP)
+app.add_typer(intermediate.app, name="intermediate", help=intermediate.HELP)
 app.command("check-config", help=check_config.HELP)(check_config.check_config)
 app.command("config-reference", help=check_config.REFERENCE_HELP)(check_config.config_reference)
 app.command("version", help=version.HELP)(version.version)

@@ -13,7 +13,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -24,6 +24,7 @@ from meshsigner.trust.pem import PrivateKey
 # Of CAs and serving certificates: more than any leaf's backdating (at most 1 h).
 CA_BACKDATE = timedelta(hours=1)
 SERVING_BACKDATE = timedelta(minutes=2)  # istiod's ClockSkewGracePeriod
+CaPublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 _MAX_ORGANIZATION = 64  # characters, RFC 5280 appendix A.1 ub-organization-name
 
 
@@ -57,7 +58,7 @@ def build_root(
         now: The time.
         lifetime: From now on.
     """
-    name = _ca_name(trust_domain, "root", key)
+    name = ca_name(trust_domain, "root", key.public_key())
     builder = _ca_builder(name, name, key, path_length=1)
     return _sign(builder, key, (now - CA_BACKDATE, now + lifetime))
 
@@ -81,19 +82,21 @@ def build_intermediate(
         now: The time.
         lifetime: From now on; cut at the root's end.
     """
-    name = _ca_name(trust_domain, "intermediate", key)
+    name = ca_name(trust_domain, "intermediate", key.public_key())
     builder = _name_issuer_key(_ca_builder(name, root.subject, key, path_length=0), root)
     end = min(now + lifetime, root.not_valid_after_utc)
     return _sign(builder, root_key, (now - CA_BACKDATE, end))
 
 
-def _ca_name(
-    trust_domain: TrustDomain,
-    role: str,
-    key: PrivateKey,
-) -> x509.Name:
-    """Name a CA so that two of one mesh never share a name: clients find issuers by it."""
-    key_id = x509.SubjectKeyIdentifier.from_public_key(key.public_key()).digest.hex()[:8]
+def ca_name(trust_domain: TrustDomain, role: str, public_key: CaPublicKey) -> x509.Name:
+    """Name a CA so that two of one mesh never share a name: clients find issuers by it.
+
+    Args:
+        trust_domain: Becomes the organization.
+        role: `root` or `intermediate`.
+        public_key: The CA's; a part of its identifier becomes part of the name.
+    """
+    key_id = x509.SubjectKeyIdentifier.from_public_key(public_key).digest.hex()[:8]
     return x509.Name(
         [
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, trust_domain.name[:_MAX_ORGANIZATION]),
@@ -109,15 +112,31 @@ def _ca_builder(
     *,
     path_length: int,
 ) -> x509.CertificateBuilder:
-    return (
+    builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
         .public_key(key.public_key())
-        .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
+    )
+    for extension, critical in ca_extensions(key.public_key(), path_length=path_length):
+        builder = builder.add_extension(extension, critical=critical)
+    return builder
+
+
+def ca_extensions(
+    public_key: CaPublicKey, *, path_length: int
+) -> tuple[tuple[x509.ExtensionType, bool], ...]:
+    """Return what makes a certificate a CA's, each with whether it is critical.
+
+    Args:
+        public_key: The CA's.
+        path_length: How many CAs may stand below it.
+    """
+    return (
+        (x509.BasicConstraints(ca=True, path_length=path_length), True),
         # cRLSign from the start: revocation must not need a new root.
-        .add_extension(_usage(ca=True), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        (_usage(ca=True), True),
+        (x509.SubjectKeyIdentifier.from_public_key(public_key), False),
     )
 
 

@@ -21,7 +21,7 @@ class Pkcs11Kind:
         Raises:
             ConfigurationError: The extra, the module or the PIN is missing.
         """
-        _expect_binding()
+        expect_binding()
         problems = settings.problems()
         if problems:
             raise ConfigurationError(*problems)
@@ -37,13 +37,18 @@ class Pkcs11Kind:
         Raises:
             ConfigurationError: The extra is missing.
         """
-        _expect_binding()
+        expect_binding()
         from meshsigner.signing.pkcs11.examination import examine  # noqa: PLC0415 - the extra's
 
         return await examine(settings, surroundings)
 
 
-def _expect_binding() -> None:
+def expect_binding() -> None:
+    """Expect that python-pkcs11 is installed.
+
+    Raises:
+        ConfigurationError: It is not; says how it is.
+    """
     if find_spec("pkcs11") is None:
         raise ConfigurationError(
             "a backend of type pkcs11 needs python-pkcs11, which is not installed; expected the "
