@@ -12,11 +12,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import uvloop
-
 from meshsigner.app import server as assembly
-from meshsigner.app.life import live
 from meshsigner.app.parts import issuance_limits_of
+from meshsigner.app.process import run
 from meshsigner.config import load_config
 from meshsigner.config.sections import Limits
 from meshsigner.issuance import IssuanceLimits
@@ -46,7 +44,7 @@ def main() -> None:
     if options.without_turns:
         vars(assembly)["issuance_limits_of"] = without_turns(issuance_limits_of)
     signal.signal(signal.SIGUSR1, _trim)
-    uvloop.run(live(assembly.Server(load_config(options.config)), None, None))
+    run(load_config(options.config))
 
 
 if __name__ == "__main__":

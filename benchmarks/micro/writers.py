@@ -134,7 +134,7 @@ def _commit_for(database: Database, connections: "list[Connection[bytes, bytes]]
 
 def write(kind: str, place: Path, load: Load, result: Path) -> None:
     """Take rows as they arrive and commit all that is there, again and again."""
-    record, each = _record(), round(load.rows_per_s * _TURN_S)
+    record, each = make_record(), round(load.rows_per_s * _TURN_S)
     turns = [
         [to_row(replace(record, serial=secrets.token_hex(16))) for _ in range(each)]
         for _ in range(round(load.seconds / _TURN_S))
@@ -229,7 +229,8 @@ def _cpu_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _record() -> Record:
+def make_record() -> Record:
+    """Return a row of the usual size."""
     now = datetime.now(UTC)
     return Record(
         serial="",

@@ -11,13 +11,12 @@ from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks.load.driver import OnProgress
 from benchmarks.load.report import save
 from benchmarks.peers import report, side_by_side
 from benchmarks.peers.binary import ISTIO_CA
 from benchmarks.peers.servers import PeerFailedError
+from benchmarks.progress import Display
 from benchmarks.scenarios.material import OnStage
 
 Rounds = Annotated[int, typer.Option(min=1, help="Rounds; medians are shown.")]
@@ -26,7 +25,7 @@ Results = Annotated[Path, typer.Option(help="Where results go.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
 AsMarkdown = Annotated[bool, typer.Option("--markdown", help="Print the table as markdown.")]
 
-_RESULTS: Final = Path("bench-results")
+RESULTS: Final = Path("bench-results")
 
 
 def register(app: typer.Typer) -> None:
@@ -37,7 +36,7 @@ def register(app: typer.Typer) -> None:
 def peers(
     rounds: Rounds = 5,
     calls: Calls = 1_500,
-    results: Results = _RESULTS,
+    results: Results = RESULTS,
     *,
     as_json: AsJson = False,
     as_markdown: AsMarkdown = False,
@@ -48,15 +47,15 @@ def peers(
     failed to start. A missed goal is a result, not a failure.
     """
     plan = side_by_side.PeersPlan(rounds=rounds, calls=calls)
-    with _measuring(results) as (work, on_stage):
-        binary = _istio_ca()
+    with measuring(results) as (work, on_stage):
+        binary = istio_ca_binary()
         stretches = side_by_side.run(plan, binary, work, results / "cache", on_stage)
     comparisons = report.compare(stretches)
     text = report.markdown(comparisons) if as_markdown else report.rich_table(comparisons)
     show(results, "peers", report.as_data(plan, stretches), text, as_json=as_json)
 
 
-def _istio_ca() -> Path:
+def istio_ca_binary() -> Path:
     """Return Istio's CA, built if need be."""
     try:
         return ISTIO_CA.build()
@@ -67,26 +66,13 @@ def _istio_ca() -> Path:
 
 
 @contextmanager
-def _measuring(results: Path) -> Iterator[tuple[Path, OnStage]]:
+def measuring(results: Path) -> Iterator[tuple[Path, OnStage]]:
     """Give a directory for the servers and a progress display; a server's failure ends with 2."""
     console = Console(stderr=True)
-    bars = Progress(
-        TextColumn("{task.description:<24}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        refresh_per_second=2,
-    )
-
-    def on_stage(name: str, size: int) -> OnProgress:
-        task = bars.add_task(name, total=size)
-        return lambda: bars.advance(task)
-
     results.mkdir(parents=True, exist_ok=True)
     try:
-        with TemporaryDirectory(prefix="run-", dir=results) as work, bars:
-            yield Path(work).resolve(), on_stage
+        with TemporaryDirectory(prefix="run-", dir=results) as work, Display(console) as display:
+            yield Path(work).resolve(), display.stage
     except PeerFailedError as error:
         console.print(f"[red]{error}[/red]")
         raise typer.Exit(2) from error

@@ -1,0 +1,60 @@
+"""The small measurements' part of the command line."""
+
+from typing import Annotated
+
+import typer
+from rich.console import Group
+
+from benchmarks.micro import group_commit, turns, workers
+from benchmarks.peers.commands import RESULTS, AsJson, Calls, Results, Rounds, measuring, show
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this package."""
+    app.command("turns", epilog="Example: python -m benchmarks turns --rounds 3")(_turns)
+    app.command("group-commit", epilog="Example: python -m benchmarks group-commit --json")(
+        _group_commit
+    )
+    app.command("workers", epilog="Example: python -m benchmarks workers --rounds 5")(_workers)
+
+
+def _turns(
+    rounds: Rounds = 3,
+    open_s: Annotated[float, typer.Option(min=1, help="Length of each open loop.")] = 3.0,
+    results: Results = RESULTS,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Turns against none: how they grow with the load, what they save, what a lone call waits."""
+    plan = turns.TurnsPlan(rounds=rounds, open_s=open_s)
+    with measuring(results) as (work, on_stage):
+        points = turns.run(plan, work, results / "cache", on_stage)
+    show(results, "turns", turns.as_data(plan, points), turns.figures(points), as_json=as_json)
+
+
+def _group_commit(
+    rounds: Rounds = 3,
+    rows: Annotated[int, typer.Option(min=1_000, help="Rows of each measurement.")] = 4_000,
+    results: Results = RESULTS,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Group commit against one commit a certificate, synchronous FULL and NORMAL."""
+    with measuring(results) as (work, on_stage):
+        groups = group_commit.run(rounds, rows, work, on_stage)
+    data, figures = group_commit.as_data(groups), group_commit.figures(groups)
+    show(results, "group-commit", data, figures, as_json=as_json)
+
+
+def _workers(
+    rounds: Rounds = 5,
+    calls: Calls = 1_000,
+    results: Results = RESULTS,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Two workers against one: CPU a certificate, throughput, commit latency."""
+    with measuring(results) as (work, on_stage):
+        found = workers.run(rounds, calls, work, results / "cache", on_stage)
+    figures = Group(workers.figures(found), workers.commit_figures(found))
+    show(results, "workers", workers.as_data(found), figures, as_json=as_json)
