@@ -9,16 +9,21 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from benchmarks.commands import command_of
+from benchmarks.commands import Options, command_of, run_all, take_options
 from benchmarks.load.report import save
 from benchmarks.micro import postgres
 from benchmarks.peers import commands as peers_commands
 from benchmarks.progress import Display
+from benchmarks.reporting.compare import compare_runs
+from benchmarks.reporting.files import load_run
+from benchmarks.reporting.picture import draw_picture
 from benchmarks.scenarios import agent, one_core, one_core_report
 from benchmarks.scenarios.every import EVERY
 from benchmarks.scenarios.material import Plan
 from benchmarks.scenarios.mint import cache_directory
+from benchmarks.scenarios.mixed import MIXED
 from benchmarks.scenarios.servers import ServerFailedError
+from benchmarks.scenarios.soak import SOAK
 from examples.envoy.processes import PartFailedError
 
 app = typer.Typer(
@@ -116,7 +121,43 @@ def _show(measured: one_core.Results, data: dict[str, Any], file: Path, *, as_js
 
 app.command("postgres")(postgres.command)
 
-for scenario in EVERY:
+
+@app.command("compare", epilog="Example: python -m benchmarks compare A.json B.json")
+def compare_command(
+    runs: Annotated[list[Path], typer.Argument(help="Results of two runs or more, JSON.")],
+    out: Annotated[Path, typer.Option(help="The page.")] = Path("bench-results/compare.html"),
+) -> None:
+    """Put runs side by side on one page, of one server at two times or of two servers."""
+    compared = [(file.stem, load_run(file)) for file in runs]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    page, figures = compare_runs(compared)
+    out.write_text(page)
+    console = Console()
+    console.print(figures)
+    console.print(f"the page: {out}")
+
+
+@app.command(
+    "picture", epilog="Example: python -m benchmarks picture RUN.json docs/images/churn.svg"
+)
+def picture_command(
+    run: Annotated[Path, typer.Argument(help="A run's results, JSON.")],
+    picture: Annotated[Path, typer.Argument(help="The SVG file.")],
+    stretch: Annotated[str, typer.Option(help="Which stretch; the last one.")] = "",
+) -> None:
+    """Draw the small picture of a run, as the README shows it."""
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    picture.write_text(draw_picture(load_run(run), stretch))
+
+
+def all_command(**values: Any) -> None:
+    """Run the short form of every scenario."""
+    run_all(EVERY, Options(**values))
+
+
+take_options(all_command)
+app.command("all")(all_command)
+for scenario in (*EVERY, SOAK, MIXED):
     app.command(scenario.name)(command_of(scenario))
 
 peers_commands.register(app)

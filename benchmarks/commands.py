@@ -4,8 +4,8 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -46,8 +46,11 @@ class Options:
     """What the command line says of a run; the fields' own help says what they are."""
 
     seconds: Annotated[float | None, _option("Length of each stretch.", min=1)] = None
+    minutes: Annotated[float | None, _option("The same in minutes.", min=0.1)] = None
     rate: Annotated[float | None, _option("Calls per second in open loop.", min=1)] = None
-    total: Annotated[int | None, _option("Certificates in closed loop.", min=1)] = None
+    total: Annotated[
+        int | None, _option("Certificates in closed loop.", "--total", "--requests", min=1)
+    ] = None
     connections: Annotated[
         int | None, _option("Size of the herd or population; connections of warm.", min=1)
     ] = None
@@ -95,13 +98,16 @@ class Options:
             drivers=self.drivers,
             csr=self._csr(scenario),
             ca=self.ca,
-            seconds=self.seconds or (scenario.short_s if self.short else None),
+            seconds=self._seconds() or (scenario.short_s if self.short else None),
             rate=self.rate,
             total=self.total,
             connections=self.connections or usual or None,
             work=self.out / "work",
             cache=cache_directory(),
         )
+
+    def _seconds(self) -> float | None:
+        return self.seconds if self.minutes is None else 60 * self.minutes
 
     def _csr(self, scenario: Scenario) -> KeyType:
         if self.rsa_csr is None:
@@ -182,3 +188,17 @@ def _other_cores(taken: tuple[int, ...]) -> tuple[int, ...]:
     """Return the CPUs that the server does not use; all if it uses all."""
     every = os.sched_getaffinity(0)
     return tuple(sorted(every - set(taken) or every))
+
+
+def run_all(scenarios: Iterable[Scenario], options: Options) -> None:
+    """Run the short form of several scenarios, whatever becomes of the ones before.
+
+    Raises:
+        typer.Exit: A check of one failed.
+    """
+    failed = []
+    for scenario in scenarios:
+        data = run_scenario(scenario, replace(options, short=True))
+        failed += [check["name"] for check in data["checks"] if not check["holds"]]
+    if failed:
+        raise typer.Exit(FAILED)

@@ -128,6 +128,7 @@ class _Shift:
         self._lines: list[Channel] = []
         self._herd: list[Connection] = []
         self._ran_dry = False
+        self._lost = 0
 
     async def run(self) -> None:
         calls = self._calls()
@@ -159,7 +160,7 @@ class _Shift:
             attempts=tuple(attempts),
             messages=dict(self._books.messages.most_common(20)),
             cpu_s=cpu_s,
-            lost=sum(connection.lost for connection in self._herd) if self._load.is_herd else 0,
+            lost=self._lost,
             ran_dry=self._ran_dry,
         )
 
@@ -254,6 +255,7 @@ class _Shift:
 
     async def _idle(self) -> None:
         await self._stop.wait()
+        self._lost = sum(connection.lost for connection in self._herd)
         for connection in self._herd:
             connection.close()
         await asyncio.sleep(0.5)

@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -188,6 +188,17 @@ class Lab:
     ) -> CallSlice:
         """Return prepared calls; see `Mint.calls`."""
         return self._mint.calls(prefix, count, csr or self.settings.csr, spoil)
+
+    def calls_of(
+        self,
+        tokens: TokenIssuer,
+        prefix: str,
+        count: int,
+        csr: KeyType,
+        spoil: Spoil | None = None,
+    ) -> CallSlice:
+        """Return prepared calls with tokens of another issuer."""
+        return replace(self._mint, tokens=tokens).calls(prefix, count, csr, spoil)
 
     @property
     def token_issuer(self) -> TokenIssuer:

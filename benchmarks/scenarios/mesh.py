@@ -78,7 +78,7 @@ def make_mesh(directory: Path, cache: Path, ca_key: KeyType) -> Mesh:
     roots, jwks = directory / "roots.pem", directory / "jwks.json"
     roots.write_bytes(b"".join(pems))
     tokens = load_token_issuer(cache / "token-issuer.pem", make=True)
-    jwks.write_text(json.dumps({"keys": [_public_jwk(tokens)]}))
+    jwks.write_text(json.dumps(public_keys(tokens)))
     return Mesh(
         trust_domain=TRUST_DOMAIN,
         tokens=tokens,
@@ -115,6 +115,11 @@ def load_token_issuer(
     if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
         raise TypeError(f"{file} holds a {type(key).__name__}; expected an RSA or EC key")
     return TokenIssuer(key=key, key_id=key_id, issuer=issuer, audience=audience)
+
+
+def public_keys(tokens: TokenIssuer) -> dict[str, object]:
+    """Return the JWK set that a server needs to believe an issuer's tokens."""
+    return {"keys": [_public_jwk(tokens)]}
 
 
 def _publish(directory: Path, authority: Authority, roots: bytes) -> None:

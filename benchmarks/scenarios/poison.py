@@ -60,6 +60,11 @@ def forged_token(tokens: TokenIssuer) -> Spoil:
     return _with_token("forged-token", forger.mint(_POD, int(time.time())))
 
 
+def stranger(tokens: TokenIssuer) -> Spoil:
+    """Return good tokens of another cluster's issuer."""
+    return _with_token("stranger", tokens.mint(_POD, int(time.time())))
+
+
 def all_kinds(tokens: TokenIssuer) -> Spoil:
     """Return every kind of wrong call, in turn."""
     kinds = [broken_signature(), no_csr(), expired_token(tokens), forged_token(tokens)]
