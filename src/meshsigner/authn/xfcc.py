@@ -6,7 +6,7 @@ alone: Envoy writes `URI` and `DNS` as they stand in the certificate, without
 escapes, so that a client could write further fields into them. Which header is
 read at all, and whether its certificate holds, is decided in `mtls`.
 
-Source: Envoy docs/root/configuration/http/http_conn_man/headers.rst
+Source: Envoy documentation, configuration/http/http_conn_man/headers
 (x-forwarded-client-cert), source/common/http/conn_manager_utility.cc.
 """
 
