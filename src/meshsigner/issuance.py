@@ -28,19 +28,12 @@ from meshsigner.errors import (
     WrongCertificate,
 )
 from meshsigner.member import Member, Outstanding
-from meshsigner.model import Chain, Health, Order
+from meshsigner.model import Chain, Health, Issuer, Order
 from meshsigner.observe.metrics import Metrics
 from meshsigner.orders import QueueLimits, Seen, Ticket
 from meshsigner.parking import Parking
 from meshsigner.policy import Policy, authorize, choose_backends, default_backends
-from meshsigner.ports import (
-    Answer,
-    Authenticator,
-    Incoming,
-    NodeAuthorizer,
-    Parked,
-    Signer,
-)
+from meshsigner.ports import Answer, Authenticator, Incoming, NodeAuthorizer, Parked, Signer
 from meshsigner.recorder import Recorder, make_record
 from meshsigner.verify import check_issued
 
@@ -115,6 +108,7 @@ class Issuance:
         self._seen = Seen()
         self._taken: list[Ticket] = []
         self._outstanding = Outstanding()
+        self._worked_until_s = 0.0
         self._draining = False
 
     async def issue(self, incoming: Incoming[Answer]) -> Answer:
@@ -152,6 +146,14 @@ class Issuance:
             *((server,) if self._draining else ()),
         )
 
+    def newcomers_wait_s(self, before: int) -> float:
+        """Foretell how long a call would wait that comes now, seconds.
+
+        Args:
+            before: Calls that have come before it and are not here yet.
+        """
+        return self._lanes.wait_s(before + len(self._gather))
+
     async def drain(self, grace_s: float) -> None:
         """Take no more calls; answer those that are there.
 
@@ -165,8 +167,6 @@ class Issuance:
         self._turn([])  # what came in the last moment is recorded, whoever waits for it
         self._outstanding.fail(NotReady("the server shut down before the answer"))
         self._parking.close()
-
-    # --- the way ------------------------------------------------------------
 
     def _turn(self, members: list[Member]) -> None:
         """Do one pass over all that is there."""
@@ -300,22 +300,23 @@ class Issuance:
     def _check(
         self, signed: list[tuple[Ticket, Chain]], now: datetime
     ) -> list[tuple[Ticket, Chain]]:
-        """Let nothing pass that is not what its own order says."""
-        checked, remote = [], bool(self._lanes.remote)
-        for ticket, chain in signed:
+        """Let nothing pass that is not what its own order says.
+
+        A key that signs twice has proven all it signed before, once its last is verified.
+        """
+        checked, remote, proven = [], bool(self._lanes.remote), set[Issuer]()
+        for ticket, chain in reversed(signed):
             try:
                 if remote:
                     self._lanes.take_validity(ticket, chain, now)
-                check_issued(chain, ticket.order)
+                check_issued(chain, ticket.order, proven=proven)
             except WrongCertificate as wrong:
-                self._metrics.wrong_certificate(ticket.backend)
-                self._lanes.signed_wrong(ticket, wrong)
                 self._fail(ticket, wrong)
             else:
                 checked.append((ticket, chain))
         if checked:
             self._lanes.signed_right(checked)
-        return checked
+        return checked[::-1]
 
     def _record(self, checked: list[tuple[Ticket, Chain]], now: datetime) -> None:
         """Have it written down; whoever waits is answered after the commit."""
@@ -340,10 +341,12 @@ class Issuance:
             for waiter in ticket.waiters:
                 waiter.succeed(chain, ticket.order)
 
-    # --- beside the way -----------------------------------------------------
-
     def _end_turn(self, members: int, orders: int, seconds: float) -> None:
-        waiting = self._lanes.worked(orders, seconds)
+        """Count a turn; while work is left, what lies between two turns is its cost, too."""
+        now_s = time.perf_counter()
+        spent_s = now_s - self._worked_until_s if self._worked_until_s else seconds
+        waiting = self._lanes.worked(orders, spent_s)
+        self._worked_until_s = now_s if waiting or len(self._gather) else 0.0
         self._metrics.turn_done(members=members, seconds=seconds, queued=len(self._lanes))
         self._metrics.parked(len(self._parking))
         if waiting:
@@ -375,6 +378,9 @@ class Issuance:
 
     def _fail(self, ticket: Ticket, error: MeshsignerError) -> None:
         """Give a failed order to another backend; without one it is refused."""
+        if isinstance(error, WrongCertificate):
+            self._metrics.wrong_certificate(ticket.backend)
+            self._lanes.signed_wrong(ticket, error)
         if not self._lanes.hand_on(ticket, error):
             self._refuse(ticket, error)
 

@@ -9,7 +9,7 @@ Source: docs/ARCHITECTURE.md, "Overload".
 """
 
 from collections import Counter, OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -153,11 +153,15 @@ class OrderQueue:
     Args:
         limits: Bounds.
         backend: Name of the backend that signs them.
+
+    Attributes:
+        least_order_s: What an order costs at least, whatever was learnt, seconds.
     """
 
     def __init__(self, limits: QueueLimits, backend: str = "") -> None:
         self._limits = limits
         self._backend = backend
+        self.least_order_s = 0.0
         self._in_flight: dict[Hashable, Ticket] = {}
         self._line = WaitingLine[Ticket]()
         self._held_by: Counter[tuple[str, ...]] = Counter()
@@ -249,6 +253,24 @@ class OrderQueue:
                 taken.append(ticket)
         return taken
 
+    def take_all(self, wanted: Callable[[Ticket], bool]) -> list[Ticket]:
+        """Take every waiting order that a condition is true of; looks at all of them.
+
+        Args:
+            wanted: The condition.
+        """
+        if not any(map(wanted, self._line)):
+            return []
+        taken: list[Ticket] = []
+        for _ in range(len(self._line)):
+            ticket = self._line.pop()
+            self._count(ticket.order, -1)
+            taken.append(ticket)
+        for ticket in taken:
+            if not wanted(ticket):
+                self._place(ticket)
+        return [ticket for ticket in taken if wanted(ticket)]
+
     def settle(self, ticket: Ticket) -> None:
         """Let nobody join any more: the order is answered, refused or given up."""
         if self._in_flight.get(ticket.key) is ticket:
@@ -264,12 +286,12 @@ class OrderQueue:
     @property
     def expected_wait_s(self) -> float:
         """How long an order would wait that goes behind all others, seconds."""
-        return len(self._line) * self._order_s
+        return len(self._line) * self.order_s
 
     @property
     def order_s(self) -> float:
         """What an order costs of the time between turns, seconds; 0 while not known."""
-        return self._order_s
+        return max(self._order_s, self.least_order_s)
 
     def _place(self, ticket: Ticket) -> None:
         self._in_flight[ticket.key] = ticket
@@ -286,7 +308,7 @@ class OrderQueue:
         if self._held_by[caller] >= limits.per_caller:
             raise Overloaded("queue_caller")
         ahead = self._line.ahead_of(_place_of(order, priority)) if self._line else 0
-        if ahead * self._order_s > (limits.wait_s if patience_s is None else patience_s):
+        if ahead * self.order_s > (limits.wait_s if patience_s is None else patience_s):
             raise Overloaded("queue_wait")
 
     def _count(self, order: Order, change: int) -> None:

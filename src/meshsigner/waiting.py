@@ -11,6 +11,7 @@ of equal cost (Shreedhar and Varghese, Efficient Fair Queuing, 1995).
 """
 
 from collections import OrderedDict, deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Generic, TypeVar
@@ -65,6 +66,13 @@ class WaitingLine(Generic[Item]):
     def __len__(self) -> int:
         """Count those that wait."""
         return self._size
+
+    def __iter__(self) -> Iterator[Item]:
+        """Yield those that wait, in no order."""
+        for namespaces in self._namespaces.values():
+            for namespace in namespaces.values():
+                for asked in namespace.askers.values():
+                    yield from asked
 
     def push(self, item: Item, place: Place) -> None:
         """Let one wait, behind those of the same place."""

@@ -210,14 +210,16 @@ def forge(chain: Chain, errand: Errand, key: ec.EllipticCurvePrivateKey, how: Fo
         names.append(x509.UniformResourceIdentifier(how.uri or terms.identity.uri))
     if how.dns_name:
         names.append(x509.DNSName(how.dns_name))
-    common_name = [x509.NameAttribute(x509.NameOID.COMMON_NAME, how.common_name)]
+    subject = x509.Name([])
+    if how.common_name:
+        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, how.common_name)])
     asked = serialization.load_der_public_key(errand.order.request.public_key.spki_der)
     assert isinstance(asked, ec.EllipticCurvePublicKey)
     usages = [ExtendedKeyUsageOID.SERVER_AUTH]
     usages += [ExtendedKeyUsageOID.CLIENT_AUTH] if how.client_auth else []
     builder = (
         x509.CertificateBuilder()
-        .subject_name(x509.Name(common_name if how.common_name else []))
+        .subject_name(subject)
         .issuer_name(issuer.subject)
         .serial_number(secrets.randbits(127) | 1 << 126)
         .not_valid_before(terms.not_before + how.before)

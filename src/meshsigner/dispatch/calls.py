@@ -170,11 +170,12 @@ class Caller:
 
     async def _bounded(self, errands: Sequence[Errand], deadline_s: float) -> Answers:
         ends_s = min(deadline_s, asyncio.get_running_loop().time() + self.backend.limits.call_s)
-        return await _within(
+        answers = await _within(
             ends_s,
             self.backend.sign(errands, ends_s),
             maybe_issued=self.backend.capabilities.builds_x509,
         )
+        return list(map(_an_answer, answers))
 
     async def find(
         self, errand: Errand, otherwise: BackendUnavailable, deadline_s: float
@@ -199,6 +200,12 @@ class Caller:
         if found is None:
             return BackendUnavailable(f"{otherwise}; nothing was issued")
         return found
+
+
+def _an_answer(answer: object) -> Chain | MeshsignerError:
+    if isinstance(answer, Chain | MeshsignerError):
+        return answer
+    return WrongCertificate(("not an answer at all",))
 
 
 async def _within(deadline_s: float, answer: Awaitable[T], *, maybe_issued: bool = False) -> T:

@@ -32,6 +32,8 @@ from meshsigner.orders import OrderQueue, Ticket
 from meshsigner.ports import RemoteSigner
 
 _SMOOTHING = 0.2  # weight of the newest call in the usual duration
+_SPARE_S = 1.0  # of a caller's time, for the backend that comes next
+_TEND_S = 0.25
 _AWAY = "the backend is left alone for a moment: its last calls failed"
 
 
@@ -87,6 +89,8 @@ class Dispatcher:
         self._usual_s = 0.0
         self._granted_at_s = 0.0
         self._closed = False
+        self._granted = False
+        self._tending: asyncio.TimerHandle | None = None
         metrics.follow(
             waiting=lambda: len(orders),
             rate=lambda: self._pace.rate_per_s,
@@ -97,6 +101,12 @@ class Dispatcher:
     def usual_s(self) -> float:
         """How long a call usually takes, seconds."""
         return self._usual_s
+
+    @property
+    def least_order_s(self) -> float:
+        """How long an order takes at least from call to call, by the rate, seconds."""
+        rate = self._pace.rate_per_s
+        return 0.0 if rate is None else 1.0 / (rate * self._backend.limits.batch)
 
     @property
     def trying(self) -> bool:
@@ -111,6 +121,8 @@ class Dispatcher:
             self._loop_task = asyncio.get_running_loop().create_task(self._run())
             self._loop_task.add_done_callback(self._ended)
         self._wanted.set()
+        if self._tending is None:
+            self._tending = asyncio.get_running_loop().call_later(_TEND_S, self._tend)
 
     async def aclose(self, ends_s: float) -> None:
         """Take nothing more; give up what is under way then, its orders are handed back.
@@ -119,6 +131,8 @@ class Dispatcher:
             ends_s: Until when calls may go on, seconds of the event loop's clock.
         """
         self._closed = True
+        if self._tending is not None:
+            self._tending.cancel()
         await _cancelled([self._loop_task] if self._loop_task is not None else [])
         if self._calls:
             left_s = ends_s - asyncio.get_running_loop().time()
@@ -138,22 +152,19 @@ class Dispatcher:
         if self._breaker.circuit is Circuit.OPEN:
             self._return(self._orders.take(len(self._orders)), BackendUnavailable(_AWAY))
             return
-        tickets = self._take(self._batch)
-        if not tickets:
-            return
         await self._slots.acquire()
-        call: asyncio.Task[Sequence[Outcome]] | None = None
+        sent = False
         try:
-            await self._pace.grant()
-            tickets = self._still_wanted(tickets)
-            tickets += self._take(self._batch - len(tickets))
-            if tickets:
-                call = asyncio.get_running_loop().create_task(self._send(tickets))
+            if not self._granted:
+                await self._pace.grant()
+            tickets = self._take()
+            sent = bool(tickets)
+            self._granted = not sent  # a start that nobody needed is for the next call
         finally:
-            if call is None:
+            if not sent:
                 self._slots.release()
-                self._return(tickets, NotReady("the server is shutting down"))
-        if call is not None:
+        if tickets:
+            call = asyncio.get_running_loop().create_task(self._send(tickets))
             self._calls.add(call)
             call.add_done_callback(partial(self._sent, tickets))
 
@@ -168,22 +179,30 @@ class Dispatcher:
             await asyncio.wait(self._calls, return_when=asyncio.FIRST_COMPLETED)
             await asyncio.sleep(0)  # the calls' own callbacks run first
 
-    def _take(self, most: int) -> list[Ticket]:
-        """Take orders that can be answered in time; others go elsewhere at once."""
-        return self._still_wanted(self._orders.take(most)) if most > 0 else []
+    def _take(self) -> list[Ticket]:
+        """Take the orders of the next call: those that can be answered in time."""
+        self._give_up_late()
+        return self._orders.take(self._batch)
 
-    def _still_wanted(self, tickets: list[Ticket]) -> list[Ticket]:
+    def _give_up_late(self) -> None:
+        """Give orders back that cannot be answered in time, early enough for who comes next."""
         in_time_s = asyncio.get_running_loop().time() + self._usual_s
-        late = [t for t in tickets if not t.abandoned and t.deadline_s <= in_time_s]
+
+        def is_late(ticket: Ticket) -> bool:
+            spare_s = _SPARE_S if ticket.route else 0.0
+            return not ticket.abandoned and ticket.deadline_s <= in_time_s + spare_s
+
+        late = self._orders.take_all(is_late)
         if late:
-            error = DeadlinePassed("the backend could not have answered in time")
             self._metrics.rejected("deadline", len(late))
-            self._return(late, error)
-        for ticket in tickets:
-            if ticket.abandoned:
-                self._metrics.rejected("abandoned", 1)
-                self._orders.settle(ticket)
-        return [t for t in tickets if not t.abandoned and t.deadline_s > in_time_s]
+            self._return(late, DeadlinePassed("the backend could not have answered in time"))
+
+    def _tend(self) -> None:
+        """Look again and again at what waits, for as long as something does."""
+        self._tending = None
+        self._give_up_late()
+        if len(self._orders) and not self._closed:
+            self._tending = asyncio.get_running_loop().call_later(_TEND_S, self._tend)
 
     async def _send(self, tickets: Sequence[Ticket]) -> Sequence[Outcome]:
         """Make one call for some orders."""
@@ -199,7 +218,7 @@ class Dispatcher:
         answers = await self._answers(declared, deadline_s, alone=alone)
         self._metrics.call_ended(loop.time() - started_s)
         return [
-            Outcome(ticket=ticket, answer=_checked(answer))
+            Outcome(ticket=ticket, answer=answer)
             for ticket, answer in zip(tickets, answers, strict=True)
         ]
 
@@ -315,12 +334,6 @@ def _is_settled(error: MeshsignerError) -> bool:
     if isinstance(error, BackendUnavailable):
         return not error.maybe_issued
     return not isinstance(error, WrongCertificate)  # some of the answers were missing
-
-
-def _checked(answer: object) -> Chain | MeshsignerError:
-    if isinstance(answer, Chain | MeshsignerError):
-        return answer
-    return WrongCertificate(("not an answer at all",))
 
 
 def _as_bug(backend: str, bug: BaseException) -> MeshsignerError:

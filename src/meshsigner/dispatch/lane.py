@@ -14,7 +14,7 @@ from datetime import datetime
 from meshsigner.dispatch.breaker import Breaker, Circuit
 from meshsigner.dispatch.dispatcher import Dispatcher, Outcome
 from meshsigner.dispatch.intents import Intents
-from meshsigner.errors import MeshsignerError, ServiceFault, WrongCertificate
+from meshsigner.errors import MeshsignerError, Overloaded, ServiceFault, WrongCertificate
 from meshsigner.model import Capabilities, Health, Order
 from meshsigner.observe.backend_metrics import BackendMetrics, LaneMetrics
 from meshsigner.observe.logs import get_logger
@@ -186,10 +186,12 @@ class RemoteLane(Lane):
         self.breaker.signed_wrong()
 
     def signed_right(self) -> None:
-        """Take it that it signed what was ordered."""
-        if self.wrong is not None:
+        """Take it that it signed what was ordered; it is believed again once its time is over."""
+        if self.wrong is None:
+            super().signed_right()
+        elif self.breaker.circuit is Circuit.TRYING:
             self.breaker.signed_right()
-        super().signed_right()
+            super().signed_right()
 
     def offer(
         self, order: Order, priority: Priority, waiter: Waiter, route: tuple[str, ...]
@@ -207,7 +209,7 @@ class RemoteLane(Lane):
             waiter,
             route=route,
             since_s=now_s,
-            patience_s=self._patience_s(waiter.deadline_s, now_s),
+            patience_s=self._patience_s(waiter.deadline_s - now_s, route),
         )
         self.dispatcher.wake()
 
@@ -219,12 +221,24 @@ class RemoteLane(Lane):
         """
         now_s = asyncio.get_running_loop().time()
         ticket.key, ticket.since_s = _patient_key(ticket.order), now_s
-        self.orders.take_over(ticket, patience_s=self._patience_s(ticket.deadline_s, now_s))
+        patience_s = self._patience_s(ticket.deadline_s - now_s, ticket.route)
+        self.orders.take_over(ticket, patience_s=patience_s)
         self.dispatcher.wake()
 
-    def _patience_s(self, deadline_s: float, now_s: float) -> float:
-        """Return how long an order may wait so that its answer still comes in time."""
-        return min(REMOTE_WAIT_S, deadline_s - now_s - self.dispatcher.usual_s)
+    def _patience_s(self, left_s: float, route: tuple[str, ...]) -> float:
+        """Return how long an order may wait so that its answer, or another's, comes in time.
+
+        Args:
+            left_s: Of the caller's time.
+            route: Who comes next: half of the time is left to them.
+
+        Raises:
+            Overloaded: One call finds out whether it is back; no more are made until then.
+        """
+        if self.breaker.circuit is Circuit.TRYING and self._is_tried:
+            raise Overloaded("backend_tried")
+        self.orders.least_order_s = self.dispatcher.least_order_s
+        return min(REMOTE_WAIT_S, left_s / 2 if route else left_s - self.dispatcher.usual_s)
 
 
 def _patient_key(order: Order) -> Hashable:

@@ -276,6 +276,15 @@ class Lanes:
             left = left or len(lane.orders) > 0
         return left
 
+    def wait_s(self, before: int) -> float:
+        """Foretell how long an order for a local backend would wait, seconds.
+
+        Args:
+            before: Calls that are on their way to the queues.
+        """
+        waiting = before + sum(len(lane.orders) for lane in self.local)
+        return waiting * max((lane.orders.order_s for lane in self.local), default=0.0)
+
     # --- beside it -------------------------------------------------------------
 
     def health(self, route: Route, now: datetime) -> Sequence[Health]:
