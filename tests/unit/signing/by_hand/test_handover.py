@@ -10,7 +10,7 @@ from meshsigner.errors import ConfigurationError
 from meshsigner.signing.by_hand.handover import Outcome, hand_over, read_delivery
 from meshsigner.signing.by_hand.keys import NEXT_KEY, FileKey, ensure_waiting_key, waiting_key
 from meshsigner.trust import load_certificates, load_directory
-from tests.fakes.authority import NOW, Ca, Shape, cacerts, make_ca, make_key, write_files
+from tests.fakes.authority import NOW, Ca, CaKey, Shape, cacerts, make_ca, make_key, write_files
 
 ROOT = make_ca("root")
 OTHER_ROOT = make_ca("other root")
@@ -172,7 +172,7 @@ def test_hsm_certificates_and_a_key_in_a_file_exclude_each_other(directory: Path
 class FileKeyElsewhere:
     """A key that no file holds, as one in an HSM."""
 
-    def __init__(self, key: object) -> None:
+    def __init__(self, key: CaKey) -> None:
         self.key = FileKey(key).key
         self.public_key = self.key.public_key()
 
