@@ -57,6 +57,16 @@ class Event(StrEnum):
     INTENT_RECOVERED = "certificate of an earlier process found and recorded"
     SIGNING_KEY_LOST = "signing key lost"
     SIGNING_KEY_BACK = "signing key usable again"
+    # The cluster's controllers.
+    LEADING = "leading, the cluster's objects are this process's"
+    NOT_LEADING = "leading no more"
+    ELECTION_FAULT = "lease not reached"
+    ROOTS_NOT_WRITTEN = "roots not written into a namespace"
+    ROOTS_PUBLISHED = "roots stand everywhere"
+    TRUST_BUNDLE_NOT_WRITTEN = "trust bundle not written"
+    SERVING_SECRET_WRITTEN = "serving certificate of istiod written"
+    SERVING_SECRET_NOT_WRITTEN = "serving certificate of istiod not written"
+    SERVING_SECRET_WAITS = "serving certificate of istiod waits for its root"
     # The supervisor's.
     WORKER_STARTED = "worker started"
     WORKER_SERVING = "worker serving"
@@ -146,6 +156,11 @@ INTERMEDIATE_EXPIRY = "meshsigner_intermediate_expiry_timestamp_seconds"
 INTERMEDIATE_RENEWALS = "meshsigner_intermediate_renewals"
 LOG_LINES_LOST = "meshsigner_log_lines_lost"
 BUILD = "meshsigner_build"
+
+# The cluster's controllers.
+CONTROLLERS_LEADING = "meshsigner_controllers_leading"
+CONTROLLER_WRITES = "meshsigner_controller_writes"
+CONTROLLER_BEHIND = "meshsigner_controller_namespaces_behind"
 
 # The supervisor's.
 WORKERS_WANTED = "meshsigner_workers_wanted"

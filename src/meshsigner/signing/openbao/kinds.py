@@ -29,6 +29,7 @@ class PkiKind:
             settings=settings,
             clock=surroundings.clock,
             shortened=lambda: surroundings.metrics.remote_ca.shortened(name),
+            known=surroundings.announced,
         )
 
     async def examine(self, settings: PkiSettings, surroundings: Surroundings) -> Sequence[Finding]:

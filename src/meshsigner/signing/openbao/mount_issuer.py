@@ -30,6 +30,7 @@ from meshsigner.signing.openbao.settings import PkiSettings
 from meshsigner.trust.findings import Findings
 from meshsigner.trust.layout import read_file
 from meshsigner.trust.pem import describe, parse_certificates
+from meshsigner.trust.succession import succession_faults
 
 LOOK_EVERY_S = 30.0  # while all is well
 LOOK_AGAIN_S = 1.0  # after trouble: back within seconds of its end
@@ -60,6 +61,8 @@ class MountIssuer:
         client: To the server.
         settings: Which mount, issuer and role.
         clock: Returns the time, UTC.
+        known: Roots that this server's other workers hand out; the first issuer
+            must be under one of them. Empty at the first start.
     """
 
     def __init__(
@@ -69,11 +72,13 @@ class MountIssuer:
         client: OpenBaoApi,
         settings: PkiSettings,
         clock: Callable[[], datetime],
+        known: Roots = (),
     ) -> None:
         self._name = name
         self._client = client
         self._settings = settings
         self._clock = clock
+        self._known = known
         self._roots: Roots = ()
         self._announced: Roots = ()
         self._own: Issuer | None = None
@@ -209,6 +214,12 @@ class MountIssuer:
             generation=1 if self._own is None else self._own.generation + 1,
             now=self._clock(),
         )
+        root = issuer.trust_bundle.certificates[0]
+        if self._own is None and self._known:
+            faults = succession_faults(self._known, [root, *self._known])
+            problems = [f"{where}: {fault}" for fault in faults]
+            if problems:
+                raise ConfigurationError(*problems)
         self._roots, self._chain, self._own = roots, chain, issuer
         self._issuer = with_announced(issuer, self._announced)
         get_logger().info(

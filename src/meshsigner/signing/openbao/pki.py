@@ -63,6 +63,7 @@ class PkiSigner:
         settings: Which role, and what is accepted.
         clock: Returns the time, UTC.
         shortened: Counts a certificate that the server shortened and we accepted.
+        known: Roots that this server's other workers hand out; empty at the first start.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class PkiSigner:
         settings: PkiSettings,
         clock: Callable[[], datetime],
         shortened: Callable[[], None] = lambda: None,
+        known: Sequence[x509.Certificate] = (),
     ) -> None:
         self.name = name
         self.limits = BackendLimits(
@@ -92,7 +94,9 @@ class PkiSigner:
         self._clock = clock
         self._shortened = shortened
         self._path = f"{settings.mount}/sign/{settings.role}"
-        self._issuer = MountIssuer(name=name, client=client, settings=settings, clock=clock)
+        self._issuer = MountIssuer(
+            name=name, client=client, settings=settings, clock=clock, known=tuple(known)
+        )
 
     async def start(self) -> None:
         """Log in, learn the issuer; follow it from now on.

@@ -1,0 +1,74 @@
+"""The kind `openbao_intermediate`: what the configuration finds."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from meshsigner.errors import MeshsignerError
+from meshsigner.signing.intermediate.settings import OpenBaoIntermediateSettings
+from meshsigner.signing.kind import Finding, SettingsType, Signer, Surroundings
+
+_CURVES = {"p256": ec.SECP256R1, "p384": ec.SECP384R1}
+
+
+class OpenBaoIntermediateKind:
+    """A short-lived CA below OpenBao's."""
+
+    type = "openbao_intermediate"
+    summary = "a short-lived CA below one of OpenBao or HashiCorp Vault; leaves are signed here"
+    settings: SettingsType = OpenBaoIntermediateSettings
+
+    def open(
+        self, name: str, settings: OpenBaoIntermediateSettings, surroundings: Surroundings
+    ) -> Signer:
+        """Make it; the server is asked when it starts.
+
+        Raises:
+            ConfigurationError: The roots' file cannot be used.
+        """
+        # imported once used: who lists kinds needs no HTTP client
+        from meshsigner.signing.intermediate.assembly import open_backend  # noqa: PLC0415
+
+        return open_backend(name, settings, surroundings)
+
+    async def examine(
+        self, settings: OpenBaoIntermediateSettings, surroundings: Surroundings
+    ) -> Sequence[Finding]:
+        """Log in and ask whether we may have intermediates signed; none is asked for."""
+        from meshsigner.signing.openbao.client import OpenBaoClient  # noqa: PLC0415
+
+        del surroundings
+        path = f"{settings.mount}/issuer/{settings.issuer}/sign-intermediate"
+        async with OpenBaoClient(settings) as client:
+            try:
+                found = await client.call("POST", "sys/capabilities-self", {"paths": [path]})
+            except MeshsignerError as error:
+                return [Finding(good=False, text=f"{settings.address}: {error}")]
+        return [_right(found.get(path), path), *_directory(settings.directory)]
+
+
+def _right(granted: object, path: str) -> Finding:
+    rights = list(map(str, granted)) if isinstance(granted, list) else []
+    if {"update", "root"}.intersection(rights):
+        return Finding(good=True, text=f"{path}: the token may have intermediates signed")
+    return Finding(
+        good=False,
+        text=f"{path}: the token may {', '.join(rights) or 'nothing'} there; expected update; add "
+        f'to its policy: path "{path}" {{ capabilities = ["update"] }}',
+    )
+
+
+def _directory(directory: Path | None) -> Sequence[Finding]:
+    if directory is None:
+        return []
+    text = "what is kept there is used" if directory.exists() else "made at the first start"
+    return [Finding(good=True, text=f"{directory}: {text}")]
+
+
+def new_key(key_type: str) -> ec.EllipticCurvePrivateKey:
+    """Make a key of a kind."""
+    return ec.generate_private_key(_CURVES[key_type]())
+
+
+OPENBAO_INTERMEDIATE = OpenBaoIntermediateKind()
