@@ -73,7 +73,7 @@ def call_over(channel: grpc.Channel, identity: str, headers: Sequence[Header] = 
     )
     try:
         answer = method(
-            IstioCertificateRequest(csr=_csr(identity)), metadata=headers, timeout=TIMEOUT_S
+            IstioCertificateRequest(csr=_csr(identity)), metadata=tuple(headers), timeout=TIMEOUT_S
         )
     except grpc.RpcError as error:
         return Outcome(code=error.code(), text=error.details() or "")
