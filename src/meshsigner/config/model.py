@@ -20,6 +20,7 @@ from meshsigner.config.backends import (
 )
 from meshsigner.config.client_certificates import ClientCertificates
 from meshsigner.config.clusters import Clusters
+from meshsigner.config.controllers import Controllers
 from meshsigner.config.cpus import available_cpus
 from meshsigner.config.fields import Section, TrustDomainName
 from meshsigner.config.inventory import Inventory
@@ -125,6 +126,11 @@ class Config(Settings):
         description="What an identified caller may have.",
     )
     limits: Limits = Field(default=Limits(), description="Bounds that protect the server.")
+    controllers: Controllers = Field(
+        default=Controllers(),
+        description="What one of all processes, elected by a Lease, keeps in the cluster: the roots "
+        "in every namespace, istiod's serving certificate.",
+    )
     logging: Logging = Field(default=Logging(), description="What is written to standard error.")
 
     @field_validator("backends", mode="after")

@@ -40,6 +40,67 @@ LOOK_INTERVAL_S = 30.0
 Names = Sequence[str | IPv4Address | IPv6Address]
 
 
+class ServingChains:
+    """Serving certificates under the CA of the moment, wherever they are kept.
+
+    Args:
+        source: Where the CA comes from.
+        lifetime: Of each certificate; half of it must be left.
+    """
+
+    def __init__(self, source: IssuerSource, *, lifetime: timedelta = LIFETIME) -> None:
+        self._source = source
+        self._lifetime = lifetime
+
+    def root(self) -> x509.Certificate:
+        """Return the root that they chain to."""
+        return self._source.current.issuer.trust_bundle.certificates[0]
+
+    def roots_pem(self) -> str:
+        """Return all roots of the moment, PEM."""
+        return self._source.current.issuer.trust_bundle.pem
+
+    def issue(self, public_key: ec.EllipticCurvePublicKey, names: Names, now: datetime) -> bytes:
+        """Issue one; return its chain, leaf first, PEM.
+
+        Args:
+            public_key: The server's.
+            names: What clients dial.
+            now: The time.
+        """
+        files = self._source.current
+        leaf = build_serving(
+            public_key,
+            issuer=files.issuer.certificate,
+            issuer_key=files.key,
+            names=names,
+            validity=(now - SERVING_BACKDATE, min(now + self._lifetime, files.expires)),
+        )
+        return render_certificate(leaf) + "".join(files.issuer.chain_pem).encode()
+
+    def will_do(self, chain: bytes, names: Names, now: datetime) -> bool:
+        """Tell whether a chain is ours, under this CA, for these names, and lasts.
+
+        Args:
+            chain: PEM, leaf first; may be anything.
+            names: What clients dial.
+            now: The time.
+        """
+        files = self._source.current
+        kept = parse_certificates(chain, Path("chain"), Findings()) if chain else ()
+        if not kept or not chain.endswith("".join(files.issuer.chain_pem).encode()):
+            return False
+        leaf = kept[0].certificate
+        end = leaf.not_valid_after_utc
+        return (
+            issued_by(leaf, files.issuer.certificate)
+            and _names_of(leaf) == set(names)
+            and leaf.not_valid_before_utc <= now
+            # Near the CA's own end a new one would last no longer.
+            and (end - now > self._lifetime / 2 or end >= files.expires)
+        )
+
+
 class ServingIssuer:
     """Keeps a serving certificate in files, fresh and under the CA of the moment.
 
@@ -50,6 +111,8 @@ class ServingIssuer:
         names: DNS names and addresses that clients dial.
         clock: Returns the time, UTC.
         lifetime: Of each certificate; it is renewed at half of it.
+        may_show: Tells whether a certificate under this CA may take the place of
+            one that is still good: not before its root has reached all clients.
     """
 
     def __init__(
@@ -60,6 +123,7 @@ class ServingIssuer:
         names: Names,
         clock: Callable[[], datetime],
         lifetime: timedelta = LIFETIME,
+        may_show: Callable[[CaFiles, x509.Certificate], bool] = lambda *_: True,
     ) -> None:
         self.certificate_file = directory / "serving-cert.pem"
         self.key_file = directory / "serving-key.pem"
@@ -67,7 +131,8 @@ class ServingIssuer:
         self._source = source
         self._names = tuple(names)
         self._clock = clock
-        self._lifetime = lifetime
+        self._chains = ServingChains(source, lifetime=lifetime)
+        self._may_show = may_show
 
     def ensure(self) -> bool:
         """Issue a certificate unless the one in the files will do.
@@ -79,13 +144,14 @@ class ServingIssuer:
             ConfigurationError: The files cannot be written, or the key in them
                 cannot be used.
         """
-        files, now = self._source.current, self._clock()
+        now = self._clock()
         try:
             with locked(self._directory):
                 key = self._key()
-                if self._will_do(key, files, now):
+                kept = self._kept(key)
+                if self._chains.will_do(kept, self._names, now) or self._must_wait(kept, now):
                     return False
-                chain = self._issue(key, files, now)
+                chain = self._chains.issue(key.public_key(), self._names, now)
                 write_file(self.certificate_file, chain, mode=PUBLIC_MODE)
         except OSError as error:
             raise ConfigurationError(
@@ -125,32 +191,20 @@ class ServingIssuer:
             )
         return kept
 
-    def _issue(self, key: ec.EllipticCurvePrivateKey, files: CaFiles, now: datetime) -> bytes:
-        leaf = build_serving(
-            key.public_key(),
-            issuer=files.issuer.certificate,
-            issuer_key=files.key,
-            names=self._names,
-            validity=(now - SERVING_BACKDATE, min(now + self._lifetime, files.expires)),
-        )
-        return render_certificate(leaf) + "".join(files.issuer.chain_pem).encode()
-
-    def _will_do(self, key: ec.EllipticCurvePrivateKey, files: CaFiles, now: datetime) -> bool:
-        """Tell whether the certificate in the file is ours, under this CA, and lasts."""
+    def _kept(self, key: ec.EllipticCurvePrivateKey) -> bytes:
+        """Return the chain in the file, empty when it is not this key's."""
         data = read_file(self.certificate_file, Findings())
         kept = () if data is None else parse_certificates(data, self.certificate_file, Findings())
-        if data is None or not kept or not data.endswith("".join(files.issuer.chain_pem).encode()):
+        if data is None or not kept or kept[0].certificate.public_key() != key.public_key():
+            return b""
+        return data
+
+    def _must_wait(self, chain: bytes, now: datetime) -> bool:
+        """Tell whether its root may not be shown yet, while the certificate at hand is good."""
+        if not chain:
             return False
-        leaf = kept[0].certificate
-        end = leaf.not_valid_after_utc
-        return (
-            leaf.public_key() == key.public_key()
-            and issued_by(leaf, files.issuer.certificate)
-            and _names_of(leaf) == set(self._names)
-            and leaf.not_valid_before_utc <= now
-            # Near the CA's own end a new one would last no longer.
-            and (end - now > self._lifetime / 2 or end >= files.expires)
-        )
+        leaf = x509.load_pem_x509_certificate(chain)
+        return leaf.not_valid_after_utc > now and not self._may_show(self._source.current, leaf)
 
 
 def _names_of(certificate: x509.Certificate) -> set[object]:

@@ -1,0 +1,100 @@
+"""The cluster's controllers, made of their settings."""
+
+import os
+import secrets
+import socket
+from collections.abc import Callable
+from datetime import datetime
+
+from meshsigner.cluster.election import Place
+from meshsigner.cluster.leader import Controllers, Rules, Sources
+from meshsigner.cluster.root_config_maps import Scope
+from meshsigner.cluster.serving_secret import Target, istiod_names
+from meshsigner.config import Config
+from meshsigner.config.controllers import Istiod
+from meshsigner.kube import KubernetesApi, in_cluster, load_kubeconfig
+from meshsigner.model import TrustBundle
+from meshsigner.observe.controller_metrics import ControllerMetrics
+from meshsigner.signing.embedded import IssuerSource
+from meshsigner.signing.serving import ServingChains
+
+_CONNECTIONS = 16  # eight writes, four watches, the lease
+
+
+def controllers_of(
+    config: Config,
+    *,
+    roots: Callable[[], TrustBundle],
+    issuer: IssuerSource | None,
+    clock: Callable[[], datetime],
+    metrics: ControllerMetrics,
+) -> Controllers:
+    """Return the controllers, which take part in the election once they run.
+
+    Args:
+        config: All settings.
+        roots: Returns the roots of the moment.
+        issuer: The CA at hand, which signs for istiod; None where there is none.
+        clock: Returns the time, UTC.
+        metrics: Shows what they do.
+
+    Raises:
+        ConfigurationError: The API server's place is not known.
+    """
+    lifetime = config.controllers.istiod_lifetime
+    chains = None if issuer is None else ServingChains(issuer, lifetime=lifetime)
+    sources = Sources(roots=roots, certificates=chains, clock=clock)
+    return Controllers(api_of(config), rules_of(config), sources, metrics)
+
+
+def api_of(config: Config) -> KubernetesApi:
+    """Return a client of the cluster whose objects are kept.
+
+    Raises:
+        ConfigurationError: Its place is not known.
+    """
+    section = config.controllers
+    connection = (
+        in_cluster(os.environ)
+        if section.kubeconfig is None
+        else load_kubeconfig(section.kubeconfig, section.context)
+    )
+    return KubernetesApi(connection, max_connections=_CONNECTIONS)
+
+
+def rules_of(config: Config) -> Rules:
+    """Return what the controllers are to do."""
+    section, maps = config.controllers, config.controllers.root_config_maps
+    targets = tuple(map(target_of, section.istiod))
+    scope = Scope(
+        name=maps.name,
+        selector=maps.namespace_selector,
+        excluded=frozenset(maps.excluded_namespaces),
+        first=frozenset(target.namespace for target in targets),
+    )
+    lease = section.lease
+    return Rules(
+        place=Place(
+            namespace=lease.namespace,
+            name=lease.name,
+            # Told apart even after a restart: who comes back is not who was there.
+            me=f"{socket.gethostname()}_{os.getpid()}_{secrets.token_hex(4)}",
+            duration_s=lease.duration.total_seconds(),
+        ),
+        scope=scope if maps.enabled else None,
+        trust_bundle=section.trust_bundle,
+        targets=targets,
+        writes_per_s=section.writes_per_second,
+        settle=section.settle,
+        longest=section.longest_leaf or config.policy.maximum_lifetime,
+    )
+
+
+def target_of(section: Istiod) -> Target:
+    """Return one Secret of istiod."""
+    names = istiod_names(section.namespace, section.revisions)
+    return Target(
+        namespace=section.namespace,
+        name=section.secret,
+        names=tuple(dict.fromkeys((*names, *section.dns_names))),
+    )
