@@ -10,10 +10,9 @@ Source: istio security/pkg/server/ca/node_auth.go; ztunnel
 src/identity/manager.rs; docs/standards.md 12, 42 to 46.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
 
 from meshsigner.authn.looks import FreshLooks, Place
 from meshsigner.authn.pods import Account, PodIndex
@@ -137,19 +136,6 @@ def _why(caller: Caller, pods: PodIndex) -> str:
     return "no live pod of the asked account is on the caller's node"
 
 
-class FollowedNodes(Protocol):
-    """A cluster's nodes with what keeps their pods up to date."""
-
-    @property
-    def nodes(self) -> ClusterNodes:
-        """Who may ask for whom."""
-        ...
-
-    def health(self) -> Health:
-        """Say whether its pods are known."""
-        ...
-
-
 class NodeAuthorizer:
     """Lets agents of all clusters act for others, each in its own.
 
@@ -157,10 +143,10 @@ class NodeAuthorizer:
     it: by its id, an alias, or not at all.
 
     Args:
-        clusters: Returns the clusters of this moment by id.
+        clusters: The clusters of each moment by id; changed by somebody else.
     """
 
-    def __init__(self, clusters: Callable[[], "dict[str, FollowedNodes]"]) -> None:
+    def __init__(self, clusters: Mapping[str, ClusterNodes]) -> None:
         self._clusters = clusters
 
     def authorize(
@@ -179,11 +165,11 @@ class NodeAuthorizer:
             BackendUnavailable: It cannot be judged for a fault of ours.
         """
         del now
-        followed = self._clusters().get(caller.cluster)
-        if followed is None:
+        nodes = self._clusters.get(caller.cluster)
+        if nodes is None:
             raise ImpersonationRefused("no node accounts are trusted in the caller's cluster")
-        return followed.nodes.authorize(caller, impersonated, looked=looked)
+        return nodes.authorize(caller, impersonated, looked=looked)
 
     def health(self) -> Sequence[Health]:
-        """Say for each cluster whether its pods are known."""
-        return [followed.health() for followed in self._clusters().values()]
+        """Say nothing: whoever follows a cluster's pods tells of them."""
+        return ()

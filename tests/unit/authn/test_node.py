@@ -9,7 +9,7 @@ from meshsigner.authn.looks import FreshLooks
 from meshsigner.authn.node import ClusterNodes, NodeAuthorizer, NodeRules
 from meshsigner.authn.pods import Account, PodIndex
 from meshsigner.errors import BackendUnavailable, ImpersonationRefused
-from meshsigner.model import AuthMethod, Caller, Health
+from meshsigner.model import AuthMethod, Caller
 from meshsigner.ports import Parked
 from meshsigner.spiffe import TrustDomain, WorkloadId
 from tests.fakes.authn import TRUST_DOMAIN
@@ -203,25 +203,13 @@ async def test_a_look_that_came_too_late_is_a_fault_of_ours() -> None:
         _World().ask(_OTHER, looked=True)
 
 
-class _Followed:
-    """A cluster whose pods somebody follows."""
-
-    def __init__(self, nodes: ClusterNodes) -> None:
-        self.nodes = nodes
-
-    def health(self) -> Health:
-        return Health(name="nodes/Kubernetes", ready=True, detail="")
-
-
 async def test_statement_43_the_callers_own_cluster_is_asked() -> None:
     """However a caller named its cluster; one of another cluster finds nothing there."""
-    followed = {"Kubernetes": _Followed(_World().nodes)}
-    authorizer = NodeAuthorizer(lambda: followed)
+    authorizer = NodeAuthorizer({"Kubernetes": _World().nodes})
     assert authorizer.authorize(_CALLER, _SLEEP, NOW, looked=False) == WorkloadId.parse(_SLEEP)
     for cluster in ("west", ""):
         with pytest.raises(ImpersonationRefused, match="no node accounts"):
             authorizer.authorize(_changed(cluster=cluster), _SLEEP, NOW, looked=False)
-    assert [part.name for part in authorizer.health()] == ["nodes/Kubernetes"]
 
 
 def test_trust_domains_are_compared_as_values() -> None:
