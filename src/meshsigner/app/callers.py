@@ -20,11 +20,14 @@ from meshsigner.authn.key_sources import (
     UrlKeys,
 )
 from meshsigner.authn.public_keys import PublicKeys
+from meshsigner.authn.remote_clusters import Allowed, RemoteClusters
 from meshsigner.authn.token_review import TokenReviewAuthenticator
 from meshsigner.authn.tokens import TokenRules
 from meshsigner.config import Config
 from meshsigner.config.clusters import Cluster as ClusterSection
-from meshsigner.config.clusters import Jwks, TokenReview
+from meshsigner.config.clusters import Jwks, KeyRules, ReviewRules, TokenReview
+from meshsigner.config.remote_clusters import ALL_NAMESPACES, RemoteCluster
+from meshsigner.config.remote_clusters import RemoteClusters as RemoteSection
 from meshsigner.kube import ConnectionSource, KubeconfigFile, KubernetesApi, in_cluster
 from meshsigner.spiffe import TrustDomain
 
@@ -41,8 +44,52 @@ def authenticator_of(config: Config) -> ClusterAuthenticator:
         _cluster(section, section.trust_domain or config.trust_domain, owners, problems)
         for section in config.clusters
     ]
+    remote = config.remote_clusters
+    api = problems.attempt(partial(_remote_api, remote), where="remote_clusters")
     problems.settle()
-    return ClusterAuthenticator(clusters)
+    known = ClusterAuthenticator(clusters)
+    if remote is not None and api is not None:
+        allowed = {section.id: _allowed(section, owners) for section in remote.allowed}
+        known.accompany(
+            RemoteClusters(known=known, allowed=allowed, api=api, namespace=remote.namespace)
+        )
+    return known
+
+
+def _remote_api(section: RemoteSection | None) -> KubernetesApi | None:
+    return _api_server(section.kubeconfig, section.context) if section is not None else None
+
+
+def _allowed(section: RemoteCluster, owners: KeyOwners) -> Allowed:
+    return Allowed(build=partial(_remote_cluster, section, owners), aliases=section.aliases)
+
+
+def _remote_cluster(section: RemoteCluster, owners: KeyOwners, source: ConnectionSource) -> Cluster:
+    namespaces = section.namespaces
+    return Cluster(
+        cluster_id=section.id,
+        trust_domain=section.trust_domain,
+        authenticators=tuple(
+            _at_api_server(kind, section.id, section.trust_domain, owners, source)
+            for kind in section.authenticators
+        ),
+        aliases=section.aliases,
+        namespaces=None if namespaces == ALL_NAMESPACES else frozenset(namespaces),
+    )
+
+
+def _at_api_server(
+    section: ReviewRules | KeyRules,
+    cluster: str,
+    domain: TrustDomain,
+    owners: KeyOwners,
+    source: ConnectionSource,
+) -> ClusterMember:
+    """Return an authenticator that has all it needs from one API server."""
+    if isinstance(section, KeyRules):
+        keys = ApiServerKeys(KubernetesApi(source, max_connections=4), section.issuer)
+        return _by_keys(section, cluster, domain, owners, keys)
+    return _by_review(section, cluster, domain, _reviewer(section, source))
 
 
 def _cluster(
@@ -68,29 +115,44 @@ def _cluster(
 def _authenticator(
     section: TokenReview | Jwks, cluster: str, domain: TrustDomain, owners: KeyOwners
 ) -> ClusterMember:
-    rules = TokenRules(
-        audiences=section.audiences,
-        issuer=section.issuer,
-        algorithms=frozenset(section.algorithms),
-    )
     if isinstance(section, Jwks):
-        keys = PublicKeys(cluster=cluster, source=_key_source(section), owners=owners)
-        return JwtAuthenticator(cluster=cluster, trust_domain=domain, rules=rules, keys=keys)
+        return _by_keys(section, cluster, domain, owners, _key_source(section))
+    source = _source(section.kubeconfig, section.context)
+    return _by_review(section, cluster, domain, _reviewer(section, source))
+
+
+def _by_keys(
+    section: KeyRules, cluster: str, domain: TrustDomain, owners: KeyOwners, source: KeySource
+) -> JwtAuthenticator:
+    keys = PublicKeys(cluster=cluster, source=source, owners=owners)
+    return JwtAuthenticator(cluster=cluster, trust_domain=domain, rules=_rules(section), keys=keys)
+
+
+def _by_review(
+    section: ReviewRules, cluster: str, domain: TrustDomain, reviewer: KubernetesApi
+) -> TokenReviewAuthenticator:
     return TokenReviewAuthenticator(
         cluster=cluster,
         trust_domain=domain,
-        rules=rules,
-        reviewer=_reviewer(section),
+        rules=_rules(section),
+        reviewer=reviewer,
         believed_for=section.cache,
         timeout=section.timeout,
         max_in_flight=section.max_in_flight,
     )
 
 
-def _reviewer(section: TokenReview) -> KubernetesApi:
-    return _api_server(
-        section.kubeconfig,
-        section.context,
+def _rules(section: ReviewRules | KeyRules) -> TokenRules:
+    return TokenRules(
+        audiences=section.audiences,
+        issuer=section.issuer,
+        algorithms=frozenset(section.algorithms),
+    )
+
+
+def _reviewer(section: ReviewRules, source: ConnectionSource) -> KubernetesApi:
+    return KubernetesApi(
+        source,
         timeout_s=section.timeout.total_seconds(),
         max_connections=section.max_in_flight,
     )
@@ -106,14 +168,10 @@ def _key_source(section: Jwks) -> KeySource:
     return DiscoveredKeys(section.issuer, ca_file=section.ca_file, token_file=section.token_file)
 
 
-def _api_server(
-    kubeconfig: Path | None,
-    context: str | None = None,
-    *,
-    timeout_s: float = 5.0,
-    max_connections: int = 4,
-) -> KubernetesApi:
-    source: ConnectionSource = (
-        in_cluster(os.environ) if kubeconfig is None else KubeconfigFile(kubeconfig, context)
-    )
-    return KubernetesApi(source, timeout_s=timeout_s, max_connections=max_connections)
+def _api_server(kubeconfig: Path | None, context: str | None = None) -> KubernetesApi:
+    return KubernetesApi(_source(kubeconfig, context), max_connections=4)
+
+
+def _source(kubeconfig: Path | None, context: str | None) -> ConnectionSource:
+    """Return how to reach an API server: by a kubeconfig, or as a pod of its cluster."""
+    return in_cluster(os.environ) if kubeconfig is None else KubeconfigFile(kubeconfig, context)

@@ -28,7 +28,12 @@ def policy_of(config: Config, generation: int) -> Policy:
         generation: Counts reloads.
     """
     section = config.policy
-    domains = {config.trust_domain, *(c.trust_domain for c in config.clusters if c.trust_domain)}
+    remote = config.remote_clusters.allowed if config.remote_clusters else ()
+    domains = {
+        config.trust_domain,
+        *(cluster.trust_domain for cluster in config.clusters if cluster.trust_domain),
+        *(cluster.trust_domain for cluster in remote),
+    }
     return Policy(
         trust_domains=frozenset(domains),
         lifetimes=_lifetimes(section),

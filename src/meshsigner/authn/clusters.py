@@ -11,13 +11,13 @@ wins).
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from meshsigner.authn.tokens import bearer_token
-from meshsigner.errors import ConfigurationError, ServiceFault, Unauthenticated
+from meshsigner.errors import ConfigurationError, NotReady, ServiceFault, Unauthenticated
 from meshsigner.model import Caller, Credentials, Health
 from meshsigner.ports import Authenticator, Parked
 from meshsigner.spiffe import TrustDomain
@@ -44,6 +44,22 @@ class ClusterMember(Authenticator, Protocol):
 
     async def aclose(self) -> None:
         """End it and release connections."""
+        ...
+
+
+class Companion(Protocol):
+    """Something that is started and ended with the authenticators."""
+
+    async def start(self) -> None:
+        """Begin what runs in the background."""
+        ...
+
+    async def aclose(self) -> None:
+        """End it."""
+        ...
+
+    def health(self) -> Sequence[Health]:
+        """Say how it is."""
         ...
 
 
@@ -84,13 +100,44 @@ class ClusterAuthenticator:
         problems = _problems(clusters)
         if problems:
             raise ConfigurationError(*problems)
-        self._members = [member for cluster in clusters for member in cluster.authenticators]
-        self._clusters = {
-            name: cluster for cluster in clusters for name in (cluster.cluster_id, *cluster.aliases)
-        }
-        for cluster in clusters:
-            if cluster.local:
-                self._clusters[""] = cluster
+        self._members: list[ClusterMember | Companion] = [
+            member for cluster in clusters for member in cluster.authenticators
+        ]
+        self._clusters = {name: cluster for cluster in clusters for name in _names(cluster)}
+        self._expected: Mapping[str, str] = {}
+
+    def names(self) -> frozenset[str]:
+        """Return the ids and aliases of all clusters."""
+        return frozenset(self._clusters)
+
+    def accompany(self, companion: Companion) -> None:
+        """Have something started and ended with the authenticators; before they start."""
+        self._members.append(companion)
+
+    def add(self, cluster: Cluster) -> None:
+        """Serve one more cluster; whoever adds it has started it, and ends it.
+
+        Raises:
+            ConfigurationError: An id or alias is another cluster's, or an
+                authenticator is not this cluster's own.
+        """
+        problems = _member_problems(cluster) + [
+            f"cluster {cluster.cluster_id}: the id {name!r} is another cluster's"
+            for name in _names(cluster)
+            if name in self._clusters
+        ]
+        if problems:
+            raise ConfigurationError(*problems)
+        self._clusters |= dict.fromkeys(_names(cluster), cluster)
+
+    def remove(self, cluster_id: str) -> None:
+        """Serve a cluster no more."""
+        for name in _names(self._clusters[cluster_id]):
+            del self._clusters[name]
+
+    def expect(self, names: Mapping[str, str]) -> None:
+        """Say which clusters should be there and are not, and why, for a fault of ours."""
+        self._expected = names
 
     async def start(self) -> None:
         """Start all authenticators.
@@ -131,18 +178,29 @@ class ClusterAuthenticator:
             Unauthenticated: No token over TLS, an unknown cluster, every
                 authenticator refuses, or a namespace that the cluster may not
                 speak for: its word is no proof there.
-            ServiceFault: None succeeds and one of them cannot judge.
+            ServiceFault: None succeeds and one of them cannot judge, or the
+                cluster should be there and is not.
         """
         bearer_token(credentials)
         cluster = self._clusters.get(credentials.cluster_id)
         if cluster is None:
-            raise Unauthenticated("an unknown cluster, or none where no cluster is local")
+            raise self._unknown(credentials.cluster_id)
         found = _ask(cluster.authenticators, credentials, now)
         if isinstance(found, Parked) or cluster.namespaces is None:
             return found
         if found.identity.namespace not in cluster.namespaces:
             raise Unauthenticated("the cluster may not speak for this namespace")
         return found
+
+    def _unknown(self, cluster_id: str) -> Unauthenticated | NotReady:
+        if cluster_id in self._expected:
+            return NotReady(f"cluster {cluster_id}: {self._expected[cluster_id]}")
+        return Unauthenticated("an unknown cluster, or none where no cluster is local")
+
+
+def _names(cluster: Cluster) -> tuple[str, ...]:
+    """Return what callers may call it; the local one is also called nothing."""
+    return (cluster.cluster_id, *cluster.aliases, *([""] if cluster.local else []))
 
 
 def _ask(

@@ -140,3 +140,7 @@ class KeyOwners:
         )
         self._held[holder] = (cluster, thumbprints - foreign)
         return foreign
+
+    def release(self, holder: object) -> None:
+        """Free all keys of a holder that is no more."""
+        self._held.pop(holder, None)

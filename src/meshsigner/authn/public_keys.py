@@ -119,11 +119,12 @@ class PublicKeys:
         self._loop = asyncio.create_task(self._keep_fresh())
 
     async def aclose(self) -> None:
-        """Stop refreshing."""
+        """Stop refreshing, and own no keys any more."""
         tasks = [task for task in (self._loop, self._flight) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._owners.release(self)
         await self._source.aclose()
 
     def health(self) -> Health:

@@ -18,6 +18,7 @@ from meshsigner.config.fields import (
     duration_from,
     text_like,
 )
+from meshsigner.config.nodes import NodeAuthorization
 from meshsigner.spiffe import MAX_NAMESPACE_BYTES
 
 ClusterId = Annotated[
@@ -58,19 +59,10 @@ _AUDIENCES = (
 )
 
 
-class TokenReview(Section):
-    """Asks the cluster's API server about each token; notices deleted pods and accounts."""
+class ReviewRules(Section):
+    """What is asked about a token, whichever API server is asked."""
 
     type: Literal["token_review"] = Field(description="`token_review`.")
-    kubeconfig: FilePath | None = Field(
-        default=None,
-        description="How to reach the API server. Default: none, the pod's own service account "
-        "in the cluster where the server runs.",
-    )
-    context: Text | None = Field(
-        default=None,
-        description="Which of the kubeconfig's contexts. Default: none, its current one.",
-    )
     audiences: Audiences = Field(default=("istio-ca",), description=_AUDIENCES)
     issuer: Text | None = Field(
         default=None,
@@ -93,8 +85,22 @@ class TokenReview(Section):
     )
 
 
-class Jwks(Section):
-    """Checks tokens against the cluster's public keys; asks no API server about a token."""
+class TokenReview(ReviewRules):
+    """Asks the cluster's API server about each token; notices deleted pods and accounts."""
+
+    kubeconfig: FilePath | None = Field(
+        default=None,
+        description="How to reach the API server; read again when it changes. Default: none, the "
+        "pod's own service account in the cluster where the server runs.",
+    )
+    context: Text | None = Field(
+        default=None,
+        description="Which of the kubeconfig's contexts. Default: none, its current one.",
+    )
+
+
+class KeyRules(Section):
+    """What a token must say that the cluster's keys verify."""
 
     type: Literal["jwks"] = Field(description="`jwks`.")
     issuer: Text = Field(
@@ -102,6 +108,12 @@ class Jwks(Section):
         "--service-account-issuer).",
     )
     audiences: Audiences = Field(default=("istio-ca",), description=_AUDIENCES)
+    algorithms: Algorithms = Field(default=_KUBERNETES_ALGORITHMS, description=_ALGORITHMS)
+
+
+class Jwks(KeyRules):
+    """Checks tokens against the cluster's public keys; asks no API server about a token."""
+
     jwks_file: FilePath | None = Field(
         default=None,
         description="Keys from a file, taken anew when it changes. Default: none; without any "
@@ -128,7 +140,6 @@ class Jwks(Section):
         default=None,
         description="Keys from the API server that this file leads to. Default: none.",
     )
-    algorithms: Algorithms = Field(default=_KUBERNETES_ALGORITHMS, description=_ALGORITHMS)
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -176,6 +187,11 @@ class Cluster(Section):
         min_length=1,
         description="How its callers are proven, tried in this order. Default: token_review with "
         "the pod's own service account.",
+    )
+    node_authorization: NodeAuthorization | None = Field(
+        default=None,
+        description="Lets nodes' agents (ztunnel) ask for the workloads of their nodes. Default: "
+        "none, nobody asks for others.",
     )
 
 

@@ -25,6 +25,7 @@ from meshsigner.config.cpus import available_cpus
 from meshsigner.config.fields import Section, TrustDomainName
 from meshsigner.config.inventory import Inventory
 from meshsigner.config.policy import PolicySection
+from meshsigner.config.remote_clusters import RemoteClusters
 from meshsigner.config.sections import (
     Admin,
     InventorySqlite,
@@ -89,6 +90,11 @@ class Config(Settings):
         "`.` as in Istio.",
     )
     clusters: Clusters = Field(description="The clusters whose callers are served.")
+    remote_clusters: RemoteClusters | None = Field(
+        default=None,
+        description="Further clusters, added and removed while the server runs by Secrets with "
+        "their kubeconfigs, as Istio's multi-cluster has them. Default: none.",
+    )
     issuer: IssuerDirectory | IssuerSelfMade | None = Field(
         default=None,
         discriminator="type",
@@ -120,18 +126,30 @@ class Config(Settings):
         default=InventorySqlite(),
         description="Where issued certificates are written down: `sqlite` or `postgres`.",
     )
+    controllers: Controllers = Field(
+        default=Controllers(),
+        description="What one of all processes, elected by a Lease, keeps in the cluster: the roots "
+        "in every namespace, istiod's serving certificate.",
+    )
     admin: Admin = Field(default=Admin(), description="The port for probes and metrics.")
     policy: PolicySection = Field(
         default=PolicySection(),
         description="What an identified caller may have.",
     )
     limits: Limits = Field(default=Limits(), description="Bounds that protect the server.")
-    controllers: Controllers = Field(
-        default=Controllers(),
-        description="What one of all processes, elected by a Lease, keeps in the cluster: the roots "
-        "in every namespace, istiod's serving certificate.",
-    )
     logging: Logging = Field(default=Logging(), description="What is written to standard error.")
+
+    @field_validator("remote_clusters", mode="after")
+    @classmethod
+    def _remote_ids_are_free(
+        cls, remote: RemoteClusters | None, info: ValidationInfo
+    ) -> RemoteClusters | None:
+        """Expect that no remote cluster has a name of a configured one."""
+        taken = remote.taken_names(info.data.get("clusters", ())) if remote else []
+        if taken:
+            msg = f"ids that no cluster in `clusters` has ({', '.join(taken)} are taken)"
+            raise ValueError(msg)
+        return remote
 
     @field_validator("backends", mode="after")
     @classmethod

@@ -36,6 +36,9 @@ class TlsFiles:
         ca: Roots, PEM; None takes the system's.
         certificate: Our client certificate with its chain, PEM; goes with `key`.
         key: Its private key, PEM.
+
+    Attributes:
+        ca: As given.
     """
 
     def __init__(
@@ -45,7 +48,7 @@ class TlsFiles:
         certificate: Pem | None = None,
         key: Pem | None = None,
     ) -> None:
-        self._ca = ca
+        self.ca = ca
         self._certificate = certificate
         self._key = key
         self._context: ssl.SSLContext | None = None
@@ -68,15 +71,15 @@ class TlsFiles:
         return self._context
 
     def _files(self) -> list[Path]:
-        return [p for p in (self._ca, self._certificate, self._key) if isinstance(p, Path)]
+        return [p for p in (self.ca, self._certificate, self._key) if isinstance(p, Path)]
 
     def _load(self) -> ssl.SSLContext:
-        if self._ca is None:
+        if self.ca is None:
             context = ssl.create_default_context()
         else:
             # never the function above: where it is given nothing it takes the system's roots
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            with _as_file(self._ca) as roots:
+            with _as_file(self.ca) as roots:
                 context.load_verify_locations(cafile=roots)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if self._certificate is not None and self._key is not None:

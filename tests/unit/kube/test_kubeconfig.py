@@ -1,14 +1,21 @@
 """Which surroundings and kubeconfigs lead to an API server, and which are refused."""
 
 import base64
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from structlog.testing import capture_logs
 
 from meshsigner.errors import ConfigurationError
-from meshsigner.kube import in_cluster, load_kubeconfig
+from meshsigner.kube import (
+    KubeconfigFile,
+    in_cluster,
+    load_inline_kubeconfig,
+    load_kubeconfig,
+)
 from tests.fakes.serving_tls import TestRoots
 
 ENVIRONMENT = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"}
@@ -189,3 +196,101 @@ def test_a_file_that_is_no_kubeconfig_is_refused(tmp_path: Path, content: str) -
     assert content not in problems(path)
     path.unlink()
     assert "FileNotFoundError" in problems(path)
+
+
+def inline(cluster: dict[str, Any] | None = None, user: dict[str, Any] | None = None) -> bytes:
+    """Return a kubeconfig as `istioctl create-remote-secret` writes it."""
+    roots = base64.b64encode(ROOTS.pem).decode()
+    server = {"server": "https://two.example:6443", "certificate-authority-data": roots}
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "two", "cluster": {**server, **(cluster or {})}}],
+        "users": [{"name": "two", "user": {"token": "reader"} if user is None else user}],
+        "contexts": [{"name": "two", "context": {"cluster": "two", "user": "two"}}],
+        "current-context": "two",
+    }
+    return yaml.safe_dump(document).encode()
+
+
+def test_a_kubeconfig_from_a_secret_may_hold_what_it_needs() -> None:
+    """An https server, its CA, and a token or a client certificate, all inline."""
+    connection = load_inline_kubeconfig(inline(), "Secret x")
+    assert connection.server == "https://two.example:6443"
+    assert len(connection.tls.context().get_ca_certs()) == 1
+    assert connection.token is not None
+    identity = ROOTS.issue("client")
+    pair = {
+        "client-certificate-data": base64.b64encode(identity.certificate).decode(),
+        "client-key-data": base64.b64encode(identity.key).decode(),
+    }
+    assert load_inline_kubeconfig(inline(user=pair), "Secret x").token is None
+
+
+@pytest.mark.parametrize(
+    ("cluster", "user", "problem"),
+    [
+        ({"server": "http://two.example"}, None, "server is not an https URL"),
+        ({"server": "https://a:b@two.example"}, None, "server is not an https URL"),
+        ({"insecure-skip-tls-verify": True}, None, "sets 'insecure-skip-tls-verify'"),
+        ({"proxy-url": "http://proxy"}, None, "sets 'proxy-url'"),
+        ({"certificate-authority": "/etc/passwd"}, None, "sets 'certificate-authority'"),
+        ({"tls-server-name": "other"}, None, "sets 'tls-server-name'"),
+        ({"certificate-authority-data": None}, None, "the server's CA must be in it"),
+        ({"certificate-authority-data": "!"}, None, "is not base64"),
+        ({"certificate-authority-data": "AAAA"}, None, "TLS files"),
+        (None, {}, "neither token nor client-certificate-data"),
+        (None, {"exec": {"command": "sh"}}, "sets 'exec'"),
+        (None, {"auth-provider": {"name": "gcp"}}, "sets 'auth-provider'"),
+        (None, {"token": "a", "tokenFile": "/var/run/token"}, "sets 'tokenFile'"),
+        (None, {"client-certificate": "/x", "client-key": "/y"}, "sets 'client-certificate'"),
+        (None, {"username": "a", "password": "b"}, "sets 'password'"),
+        (None, {"token": "a", "as": "admin"}, "sets 'as'"),
+        (None, {"token": "a", "as-groups": ["system:masters"]}, "sets 'as-groups'"),
+        (None, {"token": "a b"}, "no text of visible characters"),
+        (None, {"token": "a\r\nHost: x"}, "no text of visible characters"),
+        (None, {"client-certificate-data": "AAAA"}, "both are needed"),
+    ],
+)
+def test_a_kubeconfig_from_a_secret_may_hold_nothing_else(
+    cluster: dict[str, Any] | None, user: dict[str, Any] | None, problem: str
+) -> None:
+    """Whoever wrote it must not have us read files, start programs or trust strangers."""
+    with pytest.raises(ConfigurationError, match=re.escape(problem)) as caught:
+        load_inline_kubeconfig(inline(cluster, user), "Secret x")
+    assert all(text.startswith("Secret x: ") for text in caught.value.problems)
+
+
+@pytest.mark.parametrize("data", [b"", b"\x00", b"[1]", b"a: b: c", b"\xff", b"&a [*a]", b"["])
+def test_what_is_no_kubeconfig_is_refused(data: bytes) -> None:
+    """Bytes from a Secret may be anything."""
+    with pytest.raises(ConfigurationError, match="Secret x"):
+        load_inline_kubeconfig(data, "Secret x")
+
+
+async def test_a_kubeconfig_is_followed(tmp_path: Path) -> None:
+    """A changed file leads elsewhere from the next request on; a bad one is told once."""
+    path = write(tmp_path)
+    file = KubeconfigFile(path)
+    assert file.current() is file.current()
+    with capture_logs() as lines:
+        write(tmp_path, cluster={"server": "https://elsewhere.example"}, user={"token": "new"})
+        connection = file.current()
+        assert connection.server == "https://elsewhere.example"
+        assert connection.token is not None
+        assert connection.token.current() == "new"
+        path.write_text("no kubeconfig")
+        for _ in range(3):
+            assert file.current() is connection
+        path.unlink()
+        assert file.current() is connection
+        write(tmp_path)
+        assert file.current().server == "https://127.0.0.1:6443"
+    kept = "new kubeconfig refused, the one in use is kept"
+    assert [line["event"] for line in lines] == [
+        "kubeconfig taken",
+        kept,
+        kept,
+        "kubeconfig taken",
+    ]
+    assert "new" not in [str(line) for line in lines]
