@@ -59,7 +59,7 @@ def _tell(
 ) -> None:
     """Note the memory of each phase; the herd has just gone."""
     gone_mib = lab.memory_mib()
-    time.sleep(_SETTLE_S)
+    time.sleep(min(_SETTLE_S, lab.settings.seconds or _SETTLE_S))
     settled_mib = lab.memory_mib()
     opened_mib, held_mib = over_time[0][1], over_time[-1][1]
     lab.figure("memory before", before_mib, "MiB")
@@ -70,7 +70,7 @@ def _tell(
     each_kib = 1024 * (held_mib - before_mib) / connections
     lab.figure("memory of a connection", each_kib, "KiB")
     lab.figure("memory just after the herd has gone", gone_mib, "MiB")
-    lab.figure("memory 5 s later", settled_mib, "MiB")
+    lab.figure("memory some seconds later", settled_mib, "MiB")
     given_back = 100 * (held_mib - settled_mib) / max(held_mib - before_mib, 1)
     lab.figure("given back of the herd's memory", given_back, "%")
 
