@@ -3,7 +3,7 @@
 import os
 import secrets
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from meshsigner.cluster.election import Place
@@ -12,11 +12,14 @@ from meshsigner.cluster.root_config_maps import Scope
 from meshsigner.cluster.serving_secret import Target, istiod_names
 from meshsigner.config import Config
 from meshsigner.config.controllers import Istiod
+from meshsigner.errors import ConfigurationError
 from meshsigner.kube import KubernetesApi, in_cluster, load_kubeconfig
 from meshsigner.model import TrustBundle
 from meshsigner.observe.controller_metrics import ControllerMetrics
 from meshsigner.signing.embedded import IssuerSource
 from meshsigner.signing.serving import ServingChains
+from meshsigner.trust import IssuerDirectory
+from meshsigner.trust.succession import Roots
 
 _CONNECTIONS = 16  # eight writes, four watches, the lease
 
@@ -45,6 +48,30 @@ def controllers_of(
     chains = None if issuer is None else ServingChains(issuer, lifetime=lifetime)
     sources = Sources(roots=roots, certificates=chains, clock=clock)
     return Controllers(api_of(config), rules_of(config), sources, metrics)
+
+
+def issuer_of(
+    config: Config,
+    *,
+    clock: Callable[[], datetime],
+    further_faults: Callable[[Roots, Roots], Iterable[str]] = lambda *_: (),
+) -> IssuerDirectory:
+    """Return the CA in a directory, for a process that serves no workloads.
+
+    Args:
+        config: All settings.
+        clock: Returns the time, UTC.
+        further_faults: Says which change of the CA comes too early.
+
+    Raises:
+        ConfigurationError: There is no such CA, or it is not good.
+    """
+    if config.issuer is None:
+        raise ConfigurationError(
+            "issuer: not set; expected a CA in a directory, which signs for istiod; name one, or "
+            "let the workers run the controllers"
+        )
+    return IssuerDirectory(config.issuer.path, clock=clock, further_faults=further_faults)
 
 
 def api_of(config: Config) -> KubernetesApi:

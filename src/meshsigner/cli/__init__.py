@@ -17,6 +17,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 from meshsigner.cli import (
     agent,
     check_config,
+    cluster,
     dev,
     intermediate,
     inventory,
@@ -39,6 +40,7 @@ app.command("serve", help=serve.HELP)(serve.serve)
 app.add_typer(agent.app, name="agent", help=agent.HELP)
 app.command("request", help=request.HELP)(request.request)
 app.add_typer(inventory.app, name="inventory", help=inventory.HELP)
+app.add_typer(cluster.app, name="cluster", help=cluster.HELP)
 app.add_typer(intermediate.app, name="intermediate", help=intermediate.HELP)
 app.command("check-config", help=check_config.HELP)(check_config.check_config)
 app.command("config-reference", help=check_config.REFERENCE_HELP)(check_config.config_reference)

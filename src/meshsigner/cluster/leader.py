@@ -83,7 +83,7 @@ class Controllers:
     """Takes part in the election, and keeps the cluster's objects while it leads.
 
     Args:
-        api: The API server; stays its owner's.
+        api: The API server, from now on theirs alone.
         rules: What to do.
         sources: Where contents come from.
         metrics: Shows what is done.
@@ -110,8 +110,12 @@ class Controllers:
         )
 
     async def run(self) -> None:
-        """Take part, until cancelled."""
+        """Take part, until cancelled; a lease that is held is given back at the end."""
         await self._election.run()
+
+    async def aclose(self) -> None:
+        """Close the connection, once nothing runs any more."""
+        await self._api.aclose()
 
     def health(self) -> Health:
         """Tell how things stand. Never not ready: certificates are issued all the same."""

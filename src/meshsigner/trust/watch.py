@@ -11,7 +11,7 @@ security/pkg/pki/ca/selfsignedcarootcertrotator.go (when expiry is near).
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -75,6 +75,8 @@ class IssuerDirectory:
         poll_s: Seconds between two looks without an event.
         events: Yields when files in a directory change, and after so many
             seconds without a change; OSError or RuntimeError when it cannot.
+        further_faults: Says what else would cut workloads off, of the roots in use
+            and of those that would follow; called in a thread.
 
     Raises:
         ConfigurationError: There is no good CA to begin with; it holds every
@@ -91,6 +93,7 @@ class IssuerDirectory:
         announced: Roots = (),
         poll_s: float = POLL_S,
         events: Callable[[Path, float], Events] = directory_events,
+        further_faults: Callable[[Roots, Roots], Iterable[str]] = lambda *_: (),
     ) -> None:
         self._directory = directory
         self._clock = clock
@@ -98,6 +101,7 @@ class IssuerDirectory:
         self._taken = taken
         self._poll_s = poll_s
         self._events = events
+        self._further_faults = further_faults
         self._lock = asyncio.Lock()
         self._refused: _Refused | None = None
         self._warned: CaFiles | None = None
@@ -188,7 +192,10 @@ class IssuerDirectory:
 
     def _check_succession(self, before: Roots, files: CaFiles) -> None:
         after = files.issuer.trust_bundle.certificates
-        faults = [f"{self._directory}: {fault}" for fault in succession_faults(before, after)]
+        faults = [
+            f"{self._directory}: {fault}"
+            for fault in (*succession_faults(before, after), *self._further_faults(before, after))
+        ]
         if faults:
             raise ConfigurationError(*faults)
 

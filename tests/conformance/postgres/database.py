@@ -17,7 +17,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 BINARIES = max(Path("/usr/lib/postgresql").glob("*/bin"), default=Path("/usr/lib/postgresql/bin"))
 TIMEOUT_S = 60.0
@@ -96,8 +95,7 @@ class Database:
         arguments = [f"--{name}={value}" for name, value in options.items()]
         with (self.root / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [BINARIES / "postgres", "-D", self.data, *arguments],
-                **_as_its_user(),
+                [*_as_its_user(), BINARIES / "postgres", "-D", self.data, *arguments],
                 cwd=self.root,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -142,7 +140,7 @@ class Database:
         where = f"host=127.0.0.1 port={self.port} user={user} dbname={database}"
         done = self._run("psql", "-XqAt", "-v", "ON_ERROR_STOP=1", "-d", where, "-c", statement)
         if done.returncode:
-            raise RuntimeError(done.stderr)
+            raise RuntimeError(f"psql ended with {done.returncode}: {done.stdout}{done.stderr}")
         return done.stdout.strip()
 
     def run(self, program: str, *arguments: str) -> None:
@@ -165,8 +163,7 @@ class Database:
 
     def _run(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [str(BINARIES / program), *arguments],
-            **_as_its_user(),
+            [*_as_its_user(), str(BINARIES / program), *arguments],
             cwd=self.root,
             env={"PATH": f"{BINARIES}:/usr/bin:/bin", "LC_ALL": "C.UTF-8"},
             capture_output=True,
@@ -176,12 +173,16 @@ class Database:
         )
 
 
-def _as_its_user() -> dict[str, Any]:
-    """Return how a program is started as another than root."""
+def _as_its_user() -> list[str]:
+    """Return what starts a program as another than root.
+
+    A program in between, for the tests' process holds gRPC: what is forked and not
+    spawned from it dies now and then (GRPC_ENABLE_FORK_SUPPORT).
+    """
     if os.geteuid() != 0:
-        return {}
+        return []
     user, group = identity()
-    return {"user": user, "group": group, "extra_groups": []}
+    return ["setpriv", f"--reuid={user}", f"--regid={group}", "--clear-groups"]
 
 
 @contextlib.contextmanager
