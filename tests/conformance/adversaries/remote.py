@@ -81,6 +81,7 @@ class RealRemote:
     async def find(self, errand: Errand, deadline_s: float) -> Chain | None:
         """Find nothing."""
         del errand, deadline_s
+        return None
 
     async def _sign(self, order: Order) -> Chain | MeshsignerError:
         try:

@@ -59,7 +59,8 @@ def _steps(
         public_key = yield from _certificates(settings, surroundings)
         module.load(locking=settings.sessions > 1)
         place = place_of(settings)
-        yield _good(f"module: {module.binding.library_description}, {settings.module}")
+        made = f"{module.binding.manufacturer_id}, {module.binding.library_description}"
+        yield _good(f"module: {made}, {settings.module}")
         with module.calling():
             token = find_token(module, place)
             yield from _token(token)
