@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
@@ -26,12 +27,11 @@ from meshsigner.cluster.order import root_id
 from meshsigner.cluster.root_config_maps import KEY, LABEL, LABEL_VALUE
 from meshsigner.cluster.serving_secret import Target, make_secret, read_secret
 from meshsigner.config import Config
-from meshsigner.errors import BackendUnavailable, ConfigurationError
+from meshsigner.errors import BackendUnavailable
 from meshsigner.kube import (
     CONFIG_MAPS,
     NAMESPACES,
     SECRETS,
-    Conflict,
     JsonObject,
     KubernetesApi,
     NotAllowed,
@@ -64,7 +64,7 @@ class CaSecret:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Ca:
-    """The CA at hand; serves as `IssuerSource` as far as it is asked."""
+    """The CA at hand, as `ServingChains` asks for it."""
 
     current: CaFiles
 
@@ -94,16 +94,12 @@ async def bootstrap(
         files = (
             issuer_of(config, clock=_now).current
             if secret is None
-            else await patience.until_done(lambda: _ca(api, config, secret, say))
+            else await patience.until_done(partial(_ca, api, config, secret, say))
         )
         for target in rules.targets:
-            await patience.until_done(lambda target=target: _namespace(api, target.namespace))
-            await patience.until_done(
-                lambda target=target: _publish(api, rules, target.namespace, files, say)
-            )
-            await patience.until_done(
-                lambda target=target: _certify(api, config, target, files, say)
-            )
+            await patience.until_done(partial(_namespace, api, target.namespace))
+            await patience.until_done(partial(_publish, api, rules, target.namespace, files, say))
+            await patience.until_done(partial(_certify, api, config, target, files, say))
     finally:
         await api.aclose()
 
@@ -244,6 +240,3 @@ def _directory(secret: JsonObject) -> Iterator[Path]:
             path.touch(_PRIVATE)
             path.write_bytes(base64.b64decode(content))
         yield Path(name)
-
-
-__all__ = ["CaSecret", "ConfigurationError", "Conflict", "bootstrap"]

@@ -9,35 +9,22 @@ import logging
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
-from prometheus_client import CollectorRegistry, generate_latest
-
 from meshsigner.admin.server import AdminServer, OneProcess
 from meshsigner.app.controllers import controllers_of, issuer_of
 from meshsigner.background import Background
 from meshsigner.cluster.leader import Controllers
 from meshsigner.config import Config
 from meshsigner.model import Health, TrustBundle
-from meshsigner.observe.controller_metrics import ControllerMetrics
+from meshsigner.observe.controller_metrics import ControllerFigures
 from meshsigner.observe.logs import LogFormat, configure, get_logger
 from meshsigner.observe.names import Event
 from meshsigner.observe.readiness import Readiness
-from meshsigner.observe.registry import process_registry, show_build
 from meshsigner.trust import IssuerDirectory
+from meshsigner.trust.succession import Roots
 
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-class _Figures:
-    """The figures of this process."""
-
-    def __init__(self) -> None:
-        self.registry: CollectorRegistry = process_registry()
-        show_build(self.registry)
-
-    def render(self) -> bytes:
-        return generate_latest(self.registry)
 
 
 class ControllersProcess:
@@ -81,31 +68,34 @@ class ControllersProcess:
         get_logger().info(Event.STOPPED)
 
     async def _start(self, closing: AsyncExitStack) -> None:
-        figures = _Figures()
+        figures = ControllerFigures()
         self._issuer: IssuerDirectory = issuer_of(
             self._config,
             clock=_now,
-            further_faults=lambda before, after: self._controllers.change_faults(before, after),
+            further_faults=self._early_changes,
         )
         self._controllers: Controllers = controllers_of(
             self._config,
             roots=self._roots,
             issuer=self._issuer,
             clock=_now,
-            metrics=ControllerMetrics(figures.registry),
+            metrics=figures.controllers,
         )
         closing.push_async_callback(self._controllers.aclose)
         await self._start_admin(figures, closing)
         for loop in (self._issuer.watch, self._controllers.run):
             closing.push_async_callback(Background(loop).stop)
 
-    async def _start_admin(self, figures: _Figures, closing: AsyncExitStack) -> None:
+    async def _start_admin(self, figures: ControllerFigures, closing: AsyncExitStack) -> None:
         listen = self._config.admin.address
         readiness = Readiness([self._health])
         admin = AdminServer(listen=str(listen), shown=OneProcess(readiness, figures))
         closing.push_async_callback(admin.stop)
         await admin.start()
         self.admin_address = f"{listen.host}:{admin.port}"
+
+    def _early_changes(self, before: Roots, after: Roots) -> list[str]:
+        return self._controllers.change_faults(before, after)
 
     def _health(self) -> list[Health]:
         return [self._issuer.health(_now()), self._controllers.health()]

@@ -1,8 +1,22 @@
 """The figures of the cluster's controllers, beside the server's own."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from meshsigner.observe import names
+from meshsigner.observe.registry import process_registry, show_build
+
+
+class ControllerFigures:
+    """All figures of a process that runs the controllers and nothing else."""
+
+    def __init__(self) -> None:
+        self.registry = process_registry()
+        show_build(self.registry)
+        self.controllers = ControllerMetrics(self.registry)
+
+    def render(self) -> bytes:
+        """Return all figures in Prometheus' text format."""
+        return generate_latest(self.registry)
 
 
 class ControllerMetrics:

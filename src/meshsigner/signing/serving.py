@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
+from typing import Protocol
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -40,6 +41,15 @@ LOOK_INTERVAL_S = 30.0
 Names = Sequence[str | IPv4Address | IPv6Address]
 
 
+class CurrentCa(Protocol):
+    """Where the CA of the moment is."""
+
+    @property
+    def current(self) -> CaFiles:
+        """The CA that signs now."""
+        ...
+
+
 class ServingChains:
     """Serving certificates under the CA of the moment, wherever they are kept.
 
@@ -48,7 +58,7 @@ class ServingChains:
         lifetime: Of each certificate; half of it must be left.
     """
 
-    def __init__(self, source: IssuerSource, *, lifetime: timedelta = LIFETIME) -> None:
+    def __init__(self, source: CurrentCa, *, lifetime: timedelta = LIFETIME) -> None:
         self._source = source
         self._lifetime = lifetime
 
