@@ -154,11 +154,11 @@ def start(
     running = RunningServer(
         installation=installation, listen=server_address, admin=admin, process=process, log=log
     )
-    _wait_until_ready(running)
+    wait_until_ready(running)
     return running
 
 
-def _wait_until_ready(running: RunningServer) -> None:
+def wait_until_ready(running: RunningServer) -> None:
     """Poll the readiness probe; whatever happens, leave no half-started process behind."""
     deadline = time.monotonic() + READY_TIMEOUT_S
     while not _is_ready(running.admin):

@@ -8,7 +8,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from tests.conformance.front.caller import Outcome, call, call_over
+from tests.conformance.caller import Outcome, call, call_over
 from tests.conformance.front.installation import Front, front
 from tests.conformance.sds.authority import new_ca
 from tests.fakes.client_certificates import Leaf, Made, encode, forwarded, make_leaf
