@@ -29,16 +29,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     "csr": WORDS,
     "policy": WORDS,
     "profile": WORDS,
-    "verify": WORDS,
+    "issuer_path": WORDS,
+    "verify": WORDS | {"issuer_path"},
     "leeway": WORDS,
     # pipeline
     "ports": WORDS,
     "batch": WORDS,
-    "orders": WORDS,
+    "waiting": set(),
+    "orders": WORDS | {"waiting"},
     "parking": WORDS | {"ports"},
     "member": WORDS | {"ports"},
     "recorder": WORDS | {"ports", "observe"},
-    "dispatch": WORDS | {"policy", "verify", "leeway", "ports", "orders", "recorder", "observe"},
+    "dispatch": WORDS
+    | {"policy", "verify", "leeway", "ports", "orders", "recorder", "waiting", "observe"},
     "issuance": WORDS
     | {"csr", "policy", "profile", "verify", "ports", "batch", "orders", "parking"}
     | {"member", "recorder", "dispatch", "observe"},
@@ -58,6 +61,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # edges
     "rpc": WORDS | {"ports", "observe", "issuance", "unix_socket", "_proto", "__init__"},
     "admin": WORDS | {"ports", "observe"},
+    "cluster": WORDS | {"observe", "background", "kube"},
     "agent": WORDS
     | {"verify", "ports", "observe", "unix_socket", "_proto"},  # a client of some CA, over the wire
     "_proto": set(),
@@ -66,6 +70,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "app": WORDS
     | {"policy", "profile", "ports", "batch", "orders", "parking", "recorder", "issuance"}
     | {"observe", "kube", "trust", "authn", "signing", "inventory", "rpc", "admin", "config"}
+    | {"cluster"}
     | {"__init__", "verify", "background"},
     "workers": WORDS
     | {"app", "admin", "background", "config", "inventory", "observe", "rpc", "__init__"},
@@ -75,7 +80,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
 }
 
-PURE = {*WORDS, "csr", "policy", "profile", "verify", "leeway"}
+PURE = {*WORDS, "csr", "policy", "profile", "verify", "issuer_path", "leeway"}
 # Decisions inside units that are not pure as a whole: the xDS protocol, when to renew.
 PURE_FILES = {"agent/session.py", "agent/schedule.py"}
 IMPURE_IMPORTS = {

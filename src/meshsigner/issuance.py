@@ -18,6 +18,7 @@ from datetime import datetime
 from meshsigner.batch import Gather, GatherLimits
 from meshsigner.csr import parse_csr
 from meshsigner.dispatch.lanes import Lanes
+from meshsigner.dispatch.reconciling import Recovery
 from meshsigner.errors import (
     BackendUnavailable,
     ImpersonationRefused,
@@ -71,6 +72,9 @@ class Issuance:
         clock: Returns the time, UTC.
         nodes: Lets nodes' agents act for others; None lets nobody.
         limits: Bounds.
+
+    Attributes:
+        recovery: What an earlier process left open; to be started before serving.
     """
 
     def __init__(
@@ -105,6 +109,7 @@ class Issuance:
             clock=clock,
             wanted=self._gather.poke,
         )
+        self.recovery = Recovery(self._lanes.remote, recorder, clock)
         self._seen = Seen()
         self._taken: list[Ticket] = []
         self._outstanding = Outstanding()
@@ -147,11 +152,7 @@ class Issuance:
         )
 
     def newcomers_wait_s(self, before: int) -> float:
-        """Foretell how long a call would wait that comes now, seconds.
-
-        Args:
-            before: Calls that have come before it and are not here yet.
-        """
+        """Foretell how long a call would wait, behind `before` calls that are not here yet."""
         return self._lanes.wait_s(before + len(self._gather))
 
     async def drain(self, grace_s: float) -> None:
@@ -300,10 +301,7 @@ class Issuance:
     def _check(
         self, signed: list[tuple[Ticket, Chain]], now: datetime
     ) -> list[tuple[Ticket, Chain]]:
-        """Let nothing pass that is not what its own order says.
-
-        A key that signs twice has proven all it signed before, once its last is verified.
-        """
+        """Let nothing pass that is not what its own order says; the last proves those before it."""
         checked, remote, proven = [], bool(self._lanes.remote), set[Issuer]()
         for ticket, chain in reversed(signed):
             try:

@@ -227,12 +227,15 @@ class Chain:
         issuer: What signed it, with intermediates and roots.
         serial: The leaf's serial number.
         backend: Name of the backend that signed.
+        signed_twice: Its signature was computed twice, alike: only a fault that
+            lasts can have made it wrong.
     """
 
     leaf_der: bytes
     issuer: Issuer
     serial: int
     backend: str
+    signed_twice: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,6 @@ verify; any other is read field by field, and every difference is named.
 Source: RFC 5280 4 and 6; docs/standards.md 4, 8, 22, 24 to 29, 33.
 """
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,13 +16,14 @@ from functools import lru_cache
 from typing import Any
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 
 from meshsigner.errors import UNREADABLE_X509, WrongCertificate
+from meshsigner.issuer_path import name_of, path_faults
 from meshsigner.model import Chain, Issuer, Order, Terms
 
 MIN_SERIAL_BITS = 64  # entropy that a predictable serial would lack
@@ -62,12 +62,15 @@ _PKCS1V15 = padding.PKCS1v15()
 _IssuerKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 
 
-def check_issued(chain: Chain, order: Order) -> Chain:
+def check_issued(chain: Chain, order: Order, *, proven: set[Issuer] | None = None) -> Chain:
     """Check an answer against its own order.
 
     Args:
         chain: What a signer returned.
         order: What it was asked for.
+        proven: Issuers of which a later signature of the same turn has been
+            verified. That proves an earlier one which was computed twice, alike:
+            it is not verified again (docs/adr/0003). Grows by what is verified here.
 
     Returns:
         The same chain.
@@ -80,7 +83,7 @@ def check_issued(chain: Chain, order: Order) -> Chain:
         expected = _expected_tbs(facts, order, chain.serial)
         signature = _signature_behind(expected + facts.algorithm, chain.leaf_der)
         if signature is not None:
-            facts.public_key.verify(signature, expected, *facts.scheme)
+            _verify(facts, signature, expected, chain, set() if proven is None else proven)
         else:
             leaf = x509.load_der_x509_certificate(chain.leaf_der)
             _refuse(_differences(leaf, chain, order))
@@ -111,9 +114,9 @@ def check_issuer(issuer: Issuer, now: datetime) -> Issuer:
     """
     _refuse(
         [
-            *_path_differences(issuer),
+            *path_faults(issuer),
             *(
-                f"{_name(certificate)} is not valid at {now:%Y-%m-%d %H:%M:%S}Z"
+                f"{name_of(certificate)} is not valid at {now:%Y-%m-%d %H:%M:%S}Z"
                 for certificate in (*issuer.intermediates, *issuer.trust_bundle.certificates[:1])
                 if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc
             ),
@@ -125,10 +128,6 @@ def check_issuer(issuer: Issuer, now: datetime) -> Issuer:
 def _refuse(differences: list[str]) -> None:
     if differences:
         raise WrongCertificate(tuple(differences))
-
-
-def _name(certificate: x509.Certificate) -> str:
-    return certificate.subject.rfc4514_string() or "the certificate without subject"
 
 
 # --- what is expected, byte for byte ---------------------------------------
@@ -187,7 +186,7 @@ def _issuer_facts(issuer: Issuer) -> _IssuerFacts:
     Raises:
         WrongCertificate: The issuer's own path does not verify.
     """
-    _refuse(_path_differences(issuer))
+    _refuse(path_faults(issuer))
     public_key = _issuer_key(issuer)
     sample = _sample_leaf(issuer, public_key)
     tbs = sample.tbs_certificate_bytes
@@ -247,6 +246,15 @@ def _tlv(tag: int, content: bytes) -> bytes:
     if size > 0xFF:  # noqa: PLR2004 - X.690 8.1.3.5
         return bytes((tag, 0x82, size >> 8, size & 0xFF)) + content
     return bytes((tag, 0x81, size) if size > 0x7F else (tag, size)) + content  # noqa: PLR2004
+
+
+def _verify(
+    facts: _IssuerFacts, signature: bytes, signed: bytes, chain: Chain, proven: set[Issuer]
+) -> None:
+    if chain.signed_twice and chain.issuer in proven:
+        return
+    facts.public_key.verify(signature, signed, *facts.scheme)
+    proven.add(chain.issuer)
 
 
 def _signature_behind(signed: bytes, leaf_der: bytes) -> bytes | None:
@@ -358,49 +366,3 @@ def _extension_differences(found: x509.Extensions, issuer: Issuer, terms: Terms)
         yield "authority key identifier differs"
     for oid in values.keys() - _LEAF_EXTENSIONS:
         yield f"extension {oid.dotted_string} was not ordered"
-
-
-def _path_differences(issuer: Issuer) -> list[str]:
-    """Name every fault of the path from the issuer to a root, time apart."""
-    roots = issuer.trust_bundle.certificates
-    path = issuer.intermediates or (issuer.certificate,)
-    if not roots:
-        return ["there is no root certificate"]
-    if path[0] != issuer.certificate:
-        return ["the chain does not start with the issuer"]
-    return [
-        *(fault for depth, ca in enumerate(path) for fault in _ca_faults(ca, below=depth)),
-        *_signature_faults(path, roots),
-    ]
-
-
-def _signature_faults(
-    path: tuple[x509.Certificate, ...], roots: tuple[x509.Certificate, ...]
-) -> Iterator[str]:
-    """Name every link of a path that the next one, or a root at its end, did not sign."""
-    for certificate, above in itertools.pairwise(path):
-        if not _signed_by(certificate, above):
-            yield f"{_name(certificate)} is not signed by {_name(above)}"
-    if path[-1] not in roots and not any(_signed_by(path[-1], root) for root in roots):
-        yield f"{_name(path[-1])} is not signed by any root of the bundle"
-
-
-def _signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
-        return False
-    return True
-
-
-def _ca_faults(certificate: x509.Certificate, *, below: int) -> Iterator[str]:
-    """Name what keeps a certificate from being a CA above `below` other CAs."""
-    values = {extension.oid: extension.value for extension in certificate.extensions}
-    constraints = values.get(ExtensionOID.BASIC_CONSTRAINTS)
-    usage = values.get(ExtensionOID.KEY_USAGE)
-    if constraints is None or not constraints.ca:
-        yield f"{_name(certificate)} is not a CA certificate"
-    elif constraints.path_length is not None and constraints.path_length < below:
-        yield f"{_name(certificate)} allows {constraints.path_length} CAs below it, not {below}"
-    if usage is not None and not usage.key_cert_sign:
-        yield f"{_name(certificate)} may not sign certificates"

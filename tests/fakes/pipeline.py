@@ -239,6 +239,8 @@ class FakeSigner:
         errors: Raised in turn before signing, by service account.
         swap: When set, answers with another order's certificate.
         bug: Raised as it is, when set.
+        twice: Says of its signatures that they were computed twice.
+        broken: Signs with another key from so many orders on.
     """
 
     capabilities = Capabilities(builds_x509=False)
@@ -260,6 +262,8 @@ class FakeSigner:
         self.errors: dict[str, MeshsignerError] = {}
         self.swap: Order | None = None
         self.bug: Exception | None = None
+        self.twice = False
+        self.broken: int | None = None
 
     def issuer(self, now: datetime) -> Issuer:
         """Return the one issuer."""
@@ -283,12 +287,16 @@ class FakeSigner:
             algorithm = ec.ECDSA(
                 hashes.SHA384() if self.key.curve.name == "secp384r1" else hashes.SHA256()
             )
-            signature = self.key.sign(tbs, algorithm)
+            key = self.key
+            if self.broken is not None and len(self.signed) > self.broken:
+                key = ec.generate_private_key(self.key.curve)
+            signature = key.sign(tbs, algorithm)
         return Chain(
             leaf_der=template.assemble(tbs, signature),
             issuer=self.current,
             serial=serial,
             backend=self.name,
+            signed_twice=self.twice,
         )
 
     async def start(self) -> None:

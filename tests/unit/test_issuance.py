@@ -218,6 +218,23 @@ async def test_nobody_gets_anothers_certificate() -> None:
         assert len(world.inventory.commits) < 100
 
 
+@pytest.mark.parametrize("twice", [True, False])
+@pytest.mark.parametrize("right", [0, 1, 17, 39])
+async def test_of_a_key_that_turns_wrong_in_a_turn_only_right_signatures_leave(
+    right: int, *, twice: bool
+) -> None:
+    """A fault that lasts is found whenever in the turn it begins, signed twice or not."""
+    async with _world() as world:
+        world.signer.twice, world.signer.broken = twice, right
+        tasks = [world.start(f"foo/sa{i}/pod{i}") for i in range(40)]
+        await asyncio.wait(tasks)
+        chains = [task.result() for task in tasks if task.exception() is None]
+        assert len(chains) == len(world.inventory.rows) == right
+        for chain in chains:
+            _leaf(chain).verify_directly_issued_by(chain.issuer.certificate)
+        assert world.sample("meshsigner_wrong_certificates_total") == 40 - right
+
+
 async def test_a_swapped_certificate_does_not_leave() -> None:
     """An answer for another order is withheld, counted, and readiness says it."""
     async with _world() as world:

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from meshsigner import verify
 from meshsigner.csr import parse_csr
 from meshsigner.errors import WrongCertificate
-from meshsigner.model import Chain, Order, Terms
+from meshsigner.model import Chain, Issuer, Order, Terms
 from meshsigner.profile import Template, tlv
 from meshsigner.spiffe import WorkloadId
 from meshsigner.verify import check_issued, check_issuer
@@ -27,6 +27,7 @@ from tests.fakes.pipeline import (
 _KEY = ec.generate_private_key(ec.SECP256R1())
 _REQUEST = parse_csr(make_csr(_KEY))
 _FAR = datetime(2090, 1, 1, tzinfo=UTC)
+_SERIAL = 1 << 120 | 12_345
 _SIGNERS = {
     "p256": FakeSigner(not_after=_FAR),
     "p384": FakeSigner(ec.generate_private_key(ec.SECP384R1()), not_after=_FAR),
@@ -235,3 +236,44 @@ def test_only_the_active_root_must_be_valid() -> None:
     """An old root that has expired may stay in the bundle behind the active one."""
     old = make_ca_certificate(_CA_KEY, "old", not_after=NOW - timedelta(seconds=1))
     check_issuer(make_issuer(_ROOT, roots=(_ROOT, old)), NOW)
+
+
+def _tampered(chain: Chain) -> Chain:
+    """Return a chain whose signature is another message's."""
+    other = _signed(_SIGNERS["p256"], _order(_SIGNERS["p256"], account="other"), _SERIAL)
+    foreign = x509.load_der_x509_certificate(other.leaf_der).signature
+    template = Template.of(chain.issuer)
+    tbs = x509.load_der_x509_certificate(chain.leaf_der).tbs_certificate_bytes
+    return dataclasses.replace(chain, leaf_der=template.assemble(tbs, foreign))
+
+
+def test_only_a_signature_computed_twice_is_proven_by_a_later_one() -> None:
+    """Without a proof of its issuer, or computed once, each signature is verified itself."""
+    signer = _SIGNERS["p256"]
+    order = _order(signer)
+    wrong = _tampered(_signed(signer, order, _SERIAL))
+    twice = dataclasses.replace(wrong, signed_twice=True)
+    for chain, proven in ((wrong, {signer.current}), (twice, set[Issuer]()), (twice, None)):
+        with pytest.raises(WrongCertificate, match="not signed by its issuer"):
+            check_issued(chain, order, proven=proven)
+    assert check_issued(twice, order, proven={signer.current}) is twice
+
+
+def test_what_is_verified_proves_and_what_is_wrong_does_not() -> None:
+    """A proof comes from a signature that was verified, and from no other."""
+    signer = _SIGNERS["p256"]
+    order, proven = _order(signer), set[Issuer]()
+    chain = _signed(signer, order, _SERIAL)
+    with pytest.raises(WrongCertificate):
+        check_issued(_tampered(chain), order, proven=proven)
+    assert not proven
+    check_issued(chain, order, proven=proven)
+    assert proven == {signer.current}
+
+
+def test_a_proof_excuses_the_signature_alone() -> None:
+    """Every other field of a certificate is compared, whatever has been proven."""
+    signer = _SIGNERS["p256"]
+    chain = dataclasses.replace(_signed(signer, _order(signer), _SERIAL), signed_twice=True)
+    with pytest.raises(WrongCertificate, match="subject alternative name differs"):
+        check_issued(chain, _order(signer, account="other"), proven={signer.current})

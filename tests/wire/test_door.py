@@ -57,7 +57,7 @@ async def inside() -> AsyncIterator[Inside]:
             [listener.dup()],
             wait_s=lambda: wait.seconds,
             metrics=metrics,
-            limits=DoorLimits(closes_s=0.5, opens_s=0.25),
+            limits=DoorLimits(closes_s=0.5, opens_s=0.25, longest_s=0.9, least_open_s=0.3),
         )
         made = Inside(listener=listener, door=door, wait=wait, metrics=metrics)
         yield made
@@ -72,7 +72,17 @@ async def test_a_long_wait_keeps_new_connections_outside(inside: Inside) -> None
     await asyncio.sleep(0.1)
     with pytest.raises(TimeoutError):
         await inside.connect(within_s=0.5)
+    inside.wait.seconds = 0.0
+    await asyncio.sleep(0.1)
     assert inside.closed_seconds() > 0.4
+
+
+async def test_newcomers_do_not_starve(inside: Inside) -> None:
+    """A wait that stays long, for those inside keep the server busy, still lets some in."""
+    inside.wait.seconds = 0.6
+    await asyncio.sleep(0.1)
+    await inside.connect(within_s=8.0)  # the kernel asks again after 1, 3 and 7 s
+    assert inside.wait.seconds == 0.6
 
 
 async def test_connections_that_stand_go_on(inside: Inside) -> None:

@@ -28,7 +28,7 @@ from meshsigner.observe.metrics import Metrics
 from meshsigner.observe.names import Event
 from meshsigner.rpc.packet_filter import ACCEPT, FLAGS, SYN, SYN_ACK, Program, detach, filtered
 
-_LOOK_S = 0.02
+_LOOK_S = 0.05
 _CALM_S = 5.0  # open for so long: the rush is over
 
 # Drop a packet that asks for a connection, and nothing else.
@@ -49,10 +49,15 @@ class DoorLimits:
         closes_s: At this expected wait of a newcomer, seconds; below the wait at
             which calls are shed, so that few are.
         opens_s: At this it opens again.
+        longest_s: No longer closed than this at a stretch, seconds: where it is
+            those inside who keep the server busy, newcomers must not starve.
+        least_open_s: So long it then stays open, whatever the wait.
     """
 
     closes_s: float = 0.5
     opens_s: float = 0.25
+    longest_s: float = 1.0
+    least_open_s: float = 0.2
 
 
 class Door:
@@ -77,7 +82,7 @@ class Door:
         self._wait_s = wait_s
         self._metrics = metrics
         self._limits = limits
-        self._closed_at_s: float | None = None
+        self._closed_since_s: float | None = None
         self._rush_since_s: float | None = None
         self._opened_at_s = 0.0
         self._watching = asyncio.create_task(self._watch())
@@ -102,38 +107,31 @@ class Door:
         Args:
             now_s: The time, seconds of `time.perf_counter`.
         """
-        wait_s = self._wait_s()
-        if self._closed_at_s is None:
-            if wait_s >= self._limits.closes_s:
+        wait_s, limits = self._wait_s(), self._limits
+        if self._closed_since_s is None:
+            if wait_s >= limits.closes_s and now_s - self._opened_at_s >= limits.least_open_s:
                 self._close(now_s, wait_s)
             elif self._rush_since_s is not None and now_s - self._opened_at_s > _CALM_S:
                 self._tell_calm()
-        elif wait_s <= self._limits.opens_s:
+        elif wait_s <= limits.opens_s or now_s - self._closed_since_s >= limits.longest_s:
             self._open(now_s)
-        else:
-            self._count(now_s)
 
     def _close(self, now_s: float, wait_s: float) -> None:
         if not all(filtered(one, _NO_SYN) for one in self._listeners):
             return
-        self._closed_at_s = now_s
+        self._closed_since_s = now_s
         if self._rush_since_s is None:
             self._rush_since_s = now_s
             get_logger().warning(Event.DOOR_CLOSED, expected_wait_s=round(wait_s, 3))
 
     def _open(self, now_s: float) -> None:
-        if self._closed_at_s is None:
+        if self._closed_since_s is None:
             return
         for one in self._listeners:
             detach(one)
-        self._count(now_s)
-        self._closed_at_s = None
+        self._metrics.door_closed(now_s - self._closed_since_s)
+        self._closed_since_s = None
         self._opened_at_s = now_s
-
-    def _count(self, now_s: float) -> None:
-        if self._closed_at_s is not None:
-            self._metrics.door_closed(now_s - self._closed_at_s)
-            self._closed_at_s = now_s
 
     def _tell_calm(self) -> None:
         since = self._rush_since_s or self._opened_at_s

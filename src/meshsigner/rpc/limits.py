@@ -8,6 +8,7 @@ tests/wire name the limit they hold us to.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from meshsigner.rpc.backlog import CHANNELZ_OPTIONS
 from meshsigner.rpc.calls import HANDLING_TIME_S
 from meshsigner.rpc.door import DoorLimits
 
@@ -71,6 +72,7 @@ class Limits:
         Source: grpc include/grpc/impl/channel_arg_names.h.
         """
         return (
+            *CHANNELZ_OPTIONS,
             ("grpc.so_reuseport", int(shares_port)),
             ("grpc.max_allowed_incoming_connections", self.max_connections),
             ("grpc.server_handshake_timeout_ms", _ms(self.handshake_s)),

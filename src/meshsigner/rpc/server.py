@@ -17,6 +17,7 @@ from meshsigner.observe.metrics import Metrics
 from meshsigner.observe.names import Event
 from meshsigner.observe.readiness import Readiness
 from meshsigner.rpc import own_sockets
+from meshsigner.rpc.backlog import Backlog
 from meshsigner.rpc.calls import ENDING, CallsInFlight
 from meshsigner.rpc.certificate_service import CertificateService, Issues
 from meshsigner.rpc.door import Door
@@ -30,6 +31,7 @@ from meshsigner.rpc.side import SideListener, TcpPlace, UnixPlace, bind_port
 
 SERVICE = "istio.v1.auth.IstioCertificateService"
 _LAST_WORDS_S = 2.0  # for answers that say UNAVAILABLE to reach their callers
+_BUSY = 16  # fewer calls in flight say that nothing waits: to ask gRPC costs 150 us
 _HANDSHAKES_S = 0.5  # for connections that are being set up, on a busy machine
 _ON_THE_WAY_S = 0.05  # for the last answers to leave: gRPC writes them after the call has ended
 
@@ -47,8 +49,9 @@ class RpcServer:
         lines: Takes the calls' log lines.
         limits: Bounds of the wire.
         shares_port: Whether other workers of this server listen there too.
-        wait_s: Returns how long a newcomer would wait now, seconds: by it new
-            connections are let in. None lets all in.
+        wait_s: Returns how long a newcomer would wait, seconds, behind so many
+            calls that have no handler yet: by it new connections are let in.
+            None lets all in.
         beside: Further places, for clients with certificates and for a proxy.
     """
 
@@ -63,7 +66,7 @@ class RpcServer:
         lines: LineWriter,
         limits: Limits | None = None,
         shares_port: bool = False,
-        wait_s: Callable[[], float] | None = None,
+        wait_s: Callable[[int], float] | None = None,
         beside: Sequence[TcpPlace | UnixPlace] = (),
     ) -> None:
         self._listen = listen
@@ -105,12 +108,7 @@ class RpcServer:
             await side.start()
         self._server = server
         if self._wait_s is not None:
-            self._door = Door(
-                own_sockets.listeners(self.port),
-                wait_s=self._wait_s,
-                metrics=self._metrics,
-                limits=self._limits.door,
-            )
+            self._door = self._door_by(self._wait_s)
         if self._certificate is not None:
             self._watch = asyncio.create_task(self._certificate.watch())
         get_logger().info(Event.SERVING, listen=self._listen, port=self.port)
@@ -128,6 +126,15 @@ class RpcServer:
                 grpc.method_handlers_generic_handler(HEALTH_SERVICE, health.handlers()),
             ),
             options=self._limits.options(shares_port=self._shares_port),
+        )
+
+    def _door_by(self, wait_s: Callable[[int], float]) -> Door:
+        backlog = Backlog(self.calls.__len__)
+        return Door(
+            own_sockets.listeners(self.port),
+            wait_s=lambda: wait_s(backlog.count() if len(self.calls) >= _BUSY else 0),
+            metrics=self._metrics,
+            limits=self._limits.door,
         )
 
     def steer_freely(self) -> None:

@@ -22,7 +22,7 @@ from meshsigner.model import Capabilities, Chain, Health, Issuer, Order
 from meshsigner.ports import KeySigner
 from meshsigner.profile import Template
 from meshsigner.signing.issuers import with_announced
-from meshsigner.signing.local_key import local_key
+from meshsigner.signing.local_key import P256Key, local_key
 from meshsigner.trust import CaFiles
 
 # A serial has 16 octets: the bits 01, so that it is positive and never over 20
@@ -150,6 +150,7 @@ class EmbeddedSigner:
             issuer=ready.issuer,
             serial=serial,
             backend=self.name,
+            signed_twice=isinstance(ready.key, P256Key),
         )
 
     def announce(self, roots: Sequence[x509.Certificate]) -> None:

@@ -10,16 +10,22 @@ same for istiod.
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
+from meshsigner.errors import BackendUnavailable
 from meshsigner.ports import KeySigner
 
-_ECDSA_SHA256 = ec.ECDSA(hashes.SHA256())
+_TWICE_SHA256 = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
 _ECDSA_SHA384 = ec.ECDSA(hashes.SHA384())
+FAULTY = "the CA's key gave two signatures of one message: memory or processor is faulty"
 _PKCS1V15 = padding.PKCS1v15()
 _SHA256 = hashes.SHA256()
 
 
-class EcdsaKey:
-    """A P-256 or P-384 key.
+class P256Key:
+    """A P-256 key, which signs everything twice: a computation gone wrong is found out.
+
+    The nonce follows from key and message (RFC 6979), so that both signatures
+    are the same. To compute a second one takes 26 us, to verify the first 64.
+    One that differs never leaves: it could betray the key.
 
     Args:
         key: The CA's private key.
@@ -27,10 +33,37 @@ class EcdsaKey:
 
     def __init__(self, key: ec.EllipticCurvePrivateKey) -> None:
         self._key = key
-        self._algorithm = _ECDSA_SHA384 if isinstance(key.curve, ec.SECP384R1) else _ECDSA_SHA256
 
     def sign(self, message: bytes) -> bytes:
-        """Sign with SHA-256 (P-256) or SHA-384 (P-384).
+        """Sign with SHA-256.
+
+        Args:
+            message: DER of a TBSCertificate.
+
+        Returns:
+            DER of an ECDSA-Sig-Value (RFC 3279 2.2.3).
+
+        Raises:
+            BackendUnavailable: The two signatures differ.
+        """
+        signature = self._key.sign(message, _TWICE_SHA256)
+        if self._key.sign(message, _TWICE_SHA256) != signature:
+            raise BackendUnavailable(FAULTY)
+        return signature
+
+
+class P384Key:
+    """A P-384 key.
+
+    Args:
+        key: The CA's private key.
+    """
+
+    def __init__(self, key: ec.EllipticCurvePrivateKey) -> None:
+        self._key = key
+
+    def sign(self, message: bytes) -> bytes:
+        """Sign with SHA-384.
 
         Args:
             message: DER of a TBSCertificate.
@@ -38,7 +71,7 @@ class EcdsaKey:
         Returns:
             DER of an ECDSA-Sig-Value (RFC 3279 2.2.3).
         """
-        return self._key.sign(message, self._algorithm)
+        return self._key.sign(message, _ECDSA_SHA384)
 
 
 class RsaKey:
@@ -69,4 +102,6 @@ def local_key(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> KeySigner:
     Args:
         key: RSA, P-256 or P-384; `trust` takes no other.
     """
-    return RsaKey(key) if isinstance(key, rsa.RSAPrivateKey) else EcdsaKey(key)
+    if isinstance(key, rsa.RSAPrivateKey):
+        return RsaKey(key)
+    return P384Key(key) if isinstance(key.curve, ec.SECP384R1) else P256Key(key)

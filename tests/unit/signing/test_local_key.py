@@ -1,10 +1,13 @@
 """Tests of CA keys in memory: each signs with the algorithm of its kind."""
 
+from typing import cast
+
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
-from meshsigner.signing.local_key import local_key
+from meshsigner.errors import BackendUnavailable
+from meshsigner.signing.local_key import P256Key, local_key
 from tests.fakes.authority import make_key
 
 MESSAGE = b"a TBSCertificate"
@@ -19,6 +22,33 @@ def test_ecdsa_signs_with_the_digest_of_its_curve(kind: str, digest: hashes.Hash
     key = make_key(kind)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     key.public_key().verify(local_key(key).sign(MESSAGE), MESSAGE, ec.ECDSA(digest))
+
+
+def test_p256_signs_the_same_message_alike() -> None:
+    """The nonce follows from key and message, so that a second signature can be compared."""
+    signer = local_key(make_key("p256"))
+    assert signer.sign(MESSAGE) == signer.sign(MESSAGE)
+    assert signer.sign(MESSAGE) != signer.sign(MESSAGE + b"!")
+
+
+def test_a_computation_gone_wrong_is_found_out() -> None:
+    """Two signatures of one message that differ are a fault: neither leaves."""
+
+    class Faulty:
+        """A processor that errs every second time."""
+
+        def __init__(self) -> None:
+            self._key = ec.generate_private_key(ec.SECP256R1())
+            self._calls = 0
+
+        def sign(self, message: bytes, algorithm: ec.ECDSA) -> bytes:
+            """Sign, or sign with a bit flipped."""
+            self._calls += 1
+            flipped = bytes((message[0] ^ (self._calls % 2), *message[1:]))
+            return self._key.sign(flipped, algorithm)
+
+    with pytest.raises(BackendUnavailable, match="two signatures of one message"):
+        P256Key(cast("ec.EllipticCurvePrivateKey", Faulty())).sign(MESSAGE)
 
 
 @pytest.mark.parametrize("kind", ["rsa2048", "rsa4096"])
