@@ -57,6 +57,7 @@ class Event(StrEnum):
     INTENT_RECOVERED = "certificate of an earlier process found and recorded"
     SIGNING_KEY_LOST = "signing key lost"
     SIGNING_KEY_BACK = "signing key usable again"
+    PIN_UNGUARDED = "a refused PIN will be known to this process alone"
     # The cluster's controllers.
     LEADING = "leading, the cluster's objects are this process's"
     NOT_LEADING = "leading no more"

@@ -13,11 +13,15 @@ import json
 import multiprocessing
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from errno import EACCES
 from pathlib import Path
 from typing import Protocol
 
 from meshsigner.errors import BackendUnavailable, ConfigurationError
+from meshsigner.observe.logs import get_logger
+from meshsigner.observe.names import Event
 from meshsigner.signing.pkcs11.cryptoki import OK, PIN_FAULTS
 from meshsigner.trust.findings import Findings
 from meshsigner.trust.layout import check_key_mode, read_file
@@ -112,8 +116,8 @@ class PinGuard:
 
     Args:
         source: Where the PIN comes from.
-        directory: Where all processes of this server note a refusal; None to
-            keep it to this process.
+        directory: Where all processes of this server note a refusal; None, or
+            one that cannot be written, keeps it to this process.
     """
 
     def __init__(self, source: PinSource, directory: Path | None) -> None:
@@ -132,18 +136,23 @@ class PinGuard:
             ConfigurationError: There is no PIN, or its file is open to others.
         """
         pin = self._source.read()
-        if self._directory is None:
+        with ExitStack() as holding:
+            self._hold_directory(holding)
             self._login(pin, attempt)
+
+    def _hold_directory(self, holding: ExitStack) -> None:
+        """Keep the other processes out; where nothing can be written, go on alone."""
+        if self._directory is None:
             return
         try:
-            with locked(self._directory):
-                self._login(pin, attempt)
+            holding.enter_context(locked(self._directory))
+            if not os.access(self._directory, os.W_OK):
+                raise PermissionError(EACCES, os.strerror(EACCES))
         except OSError as error:
-            raise ConfigurationError(
-                f"{self._directory}: cannot be written ({error.strerror}); expected a directory "
-                "where a refused PIN is noted, so that no other worker tries it; choose another "
-                "or fix its mode"
-            ) from error
+            get_logger().warning(
+                Event.PIN_UNGUARDED, directory=str(self._directory), cause=error.strerror
+            )
+            self._directory = None
 
     def _login(self, pin: Pin, attempt: Callable[[bytes], int]) -> None:
         refusal = self._remembered(pin)
