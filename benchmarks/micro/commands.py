@@ -5,8 +5,8 @@ from typing import Annotated
 import typer
 from rich.console import Group
 
-from benchmarks.micro import group_commit, turns, workers
-from benchmarks.peers.commands import RESULTS, AsJson, Calls, Results, Rounds, measuring, show
+from benchmarks.micro import group_commit, refusals, turns, workers
+from benchmarks.peers.running import RESULTS, AsJson, Calls, Results, Rounds, measuring, show
 
 
 def register(app: typer.Typer) -> None:
@@ -16,6 +16,7 @@ def register(app: typer.Typer) -> None:
         _group_commit
     )
     app.command("workers", epilog="Example: python -m benchmarks workers --rounds 5")(_workers)
+    app.command("refusals", epilog="Example: python -m benchmarks refusals --rounds 3")(_refusals)
 
 
 def _turns(
@@ -58,3 +59,17 @@ def _workers(
         found = workers.run(rounds, calls, work, results / "cache", on_stage)
     figures = Group(workers.figures(found), workers.commit_figures(found))
     show(results, "workers", workers.as_data(found), figures, as_json=as_json)
+
+
+def _refusals(
+    rounds: Rounds = 3,
+    calls: Calls = 1_200,
+    results: Results = RESULTS,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """What a refusal costs, kind by kind, warm and with a new connection each."""
+    with measuring(results) as (work, on_stage):
+        samples = refusals.run(rounds, calls, work, results / "cache", on_stage)
+    data, figures = refusals.as_data(samples), refusals.figures(samples)
+    show(results, "refusals", data, figures, as_json=as_json)

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 
 from benchmarks.load.audit import Audit, audit
 from benchmarks.load.calls import Answer, Call, OnAnswer, Outcome, Sender
-from benchmarks.load.client import Server, dial
+from benchmarks.load.client import Connection, Server, dial
 from benchmarks.load.driver import run_closed
 from benchmarks.load.headers import UNAVAILABLE
 from benchmarks.load.report import Latency, latency
@@ -28,6 +28,8 @@ CONNECTIONS: Final = 4
 _TIMEOUT_S: Final = 60.0
 _SETTLE_S: Final = 0.15
 """Time for what the server does after its answers: logs, metrics, late bookkeeping."""
+
+_ANY_NUMBER: Final = 1 << 31
 
 Drive = Callable[[Sequence[Sender]], Coroutine[Any, Any, list[Outcome]]]
 
@@ -102,8 +104,8 @@ def unchecked_tls() -> ssl.SSLContext:
 
     The chain's verification is a third of what a connection costs the driver (OpenSSL 3.0:
     880 us with it, 590 without), and with it the driver is the bottleneck instead of the
-    server. The peer is a process that the run itself has started, on loopback, and
-    `run_stretch` has verified its certificate before.
+    server. The peer is a process that the run itself has started, on loopback; its
+    certificate is verified where connections stay.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -121,6 +123,7 @@ async def run_stretch(
     round_: int,
     certificates: bool = True,
     connections: int = CONNECTIONS,
+    rude: bool = False,
 ) -> Stretch:
     """Put a load on a server and return what it cost.
 
@@ -132,8 +135,10 @@ async def run_stretch(
         round_: The round's number.
         certificates: False if refusals are wanted: then nothing in the answers is checked.
         connections: How many carry the calls when they are warm.
+        rude: Whether they open more streams than the server allows.
     """
     senders, close = await _senders(peer.server, way, connections)
+    drive = partial(_rudely, drive) if rude else drive
     before, own, began = _reading(peer.pid), time.process_time(), time.perf_counter()
     outcomes = await drive(senders)
     took_s, own_s = time.perf_counter() - began, time.process_time() - own
@@ -156,6 +161,14 @@ async def run_stretch(
     )
 
 
+async def _rudely(drive: Drive, senders: Sequence[Sender]) -> list[Outcome]:
+    """Drive connections that have forgotten how many streams they may open."""
+    for sender in senders:
+        if isinstance(sender, Connection):
+            sender._max_streams = _ANY_NUMBER  # noqa: SLF001 - what no proper client can be told
+    return await drive(senders)
+
+
 def closed(calls: Sequence[Call], in_flight: int) -> Drive:
     """Return what keeps `in_flight` of the calls under way until all are done."""
     return partial(run_closed, calls=calls, in_flight=in_flight, timeout_s=_TIMEOUT_S)
@@ -165,10 +178,9 @@ async def _senders(
     server: Server, way: Way, number: int
 ) -> tuple[Sequence[Sender], Callable[[], None]]:
     """Return what carries calls that way, and what closes it."""
-    tls = server.tls_context()
     if way == "churn":
-        (await dial(server, tls)).close()
         return [NewConnections(server)], lambda: None
+    tls = server.tls_context()
     connections = [await dial(server, tls) for _ in range(number)]
 
     def close() -> None:
