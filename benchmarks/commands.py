@@ -30,6 +30,8 @@ from benchmarks.scenarios.subjects import Foreign, IstioCa, Meshsigner
 
 FAILED: Final = 1
 NOT_STARTED: Final = 2
+_WARM_UP: Final = 1_000
+_SHORT_WARM_UP: Final = 200
 
 _SUBJECTS: Final[dict[str, Callable[[], Subject]]] = {
     "meshsigner": Meshsigner,
@@ -102,6 +104,7 @@ class Options:
             rate=self.rate,
             total=self.total,
             connections=self.connections or usual or None,
+            warm_up=_SHORT_WARM_UP if self.short else _WARM_UP,
             work=self.out / "work",
             cache=cache_directory(),
         )

@@ -18,6 +18,26 @@ Run = tuple[str, Mapping[str, Any]]
 _SIZE: Final = (12.5, 9.6)
 _COLOURS: Final = ("#1f5fa8", "#c8501e", "#2d7d46", "#7a4ba0")
 _REFUSED: Final = "#b0b0b0"
+_MARGINS: Final = {
+    (3, 3): {
+        "left": 0.06,
+        "right": 0.99,
+        "top": 0.97,
+        "bottom": 0.06,
+        "wspace": 0.24,
+        "hspace": 0.42,
+    },
+    (1, 3): {
+        "left": 0.05,
+        "right": 0.99,
+        "top": 0.9,
+        "bottom": 0.16,
+        "wspace": 0.22,
+        "hspace": 0.0,
+    },
+}
+"""By the grid; a layout that is computed takes most of the time of a page."""
+
 _BIN_S: Final = 1.0
 _BATCH: Final = "meshsigner_turn_members"
 _DELAYS: Final = re.compile(r"(queue|wait).*seconds$")
@@ -62,7 +82,8 @@ def _draw(
 ) -> str:
     salt = "/".join(f"{label}-{stretch['name']}" for label, stretch in runs)
     with mpl.rc_context({**_STYLE, "svg.hashsalt": salt}):
-        figure = Figure(figsize=size, layout="constrained")
+        figure = Figure(figsize=size)
+        figure.subplots_adjust(**_MARGINS[grid])
         for number, panel in enumerate(panels, 1):
             panel(figure.add_subplot(*grid, number), runs)
         out = io.StringIO()

@@ -99,12 +99,10 @@ def _marked(kind: str, text: str) -> Html:
 
 
 def _checks(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
-    rows = []
+    rows: list[list[Cell]] = []
     for label, data in runs:
         failed = [check for check in data["checks"] if not check["holds"]]
-        rows += [
-            [label, f'<span class="bad">{escape(c["name"])}</span>', c["detail"]] for c in failed
-        ]
+        rows += [[label, _marked("bad", check["name"]), check["detail"]] for check in failed]
         held = len(data["checks"]) - len(failed)
         rows.append([label, f"{held} of {len(data['checks'])} checks hold", _inventory(data)])
     return _table(["", "check", "seen"], rows)

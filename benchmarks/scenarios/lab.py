@@ -24,7 +24,6 @@ from benchmarks.scenarios.subject import Running, Setup, Subject
 FORM: Final = 1
 """Version of the result files."""
 
-_WARM_UP_CALLS: Final = 1_000
 _WARM_UP_S: Final = 20.0
 
 
@@ -45,6 +44,7 @@ class Settings:
         rate: Rate of open loops per second; None: found by measuring.
         total: Certificates of a closed loop; None: as many as the time allows.
         connections: Size of a herd or of a population, where a scenario has one.
+        warm_up: Calls before the first figure.
         work: Directory for states, logs and what drivers bring back; emptied first.
         cache: Where prepared calls stay.
     """
@@ -61,6 +61,7 @@ class Settings:
     rate: float | None
     total: int | None
     connections: int | None
+    warm_up: int
     work: Path
     cache: Path
 
@@ -234,13 +235,13 @@ class Lab:
         )
 
     def warm_up(self, way: Way | None = None, *, in_flight: int = 16) -> None:
-        """Send a thousand calls that no figure counts.
+        """Send some calls that no figure counts.
 
         Raises:
             ServerFailedError: The server grants nothing; there is no point in going on.
         """
         pace = Closed(in_flight=in_flight * self.settings.workers, seconds=_WARM_UP_S)
-        calls = self.calls("warm-up", _WARM_UP_CALLS)
+        calls = self.calls("warm-up", self.settings.warm_up)
         stretch = self.measure("warm-up", [self.load("calls", calls, pace, way)])
         if not stretch.first.right:
             answers = dict(stretch.first.messages.most_common(3))
