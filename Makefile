@@ -98,7 +98,8 @@ $(MUTANTS)/.installed: requirements/mutants.lock
 	$(MUTANTS)/bin/python -m pip install --quiet --require-hashes -r requirements/mutants.lock
 	@touch $@
 
-bench: $(STAMP) ## Measure cost, latency, memory and start on one core, the short form
+bench: $(STAMP) ## Every load of docs/performance.md in its short form; pages go to bench-results
 	$(BIN)/python -m benchmarks one-core --rounds 3 --calls 1500 --lone 100
+	$(BIN)/python -m benchmarks all
 
 .PHONY: help setup lock protos docs run demo lint format test fuzz mutants bench servers conformance-build conformance soak
