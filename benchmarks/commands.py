@@ -16,7 +16,7 @@ from benchmarks.load.client import Server
 from benchmarks.load.crew import DriverFailedError
 from benchmarks.load.keys import KeyType
 from benchmarks.load.tokens import TokenIssuer
-from benchmarks.peers.authority import ISSUER
+from benchmarks.peers.authority import ISSUER, TRUST_DOMAIN
 from benchmarks.progress import Display
 from benchmarks.reporting.files import save_run
 from benchmarks.reporting.terminal import show
@@ -76,6 +76,7 @@ class Options:
     token_key: Annotated[Path | None, _option("PEM key of a token issuer it trusts.")] = None
     token_key_id: Annotated[str, _option("The `kid` of that key.")] = "bench"  # noqa: S105
     token_issuer: Annotated[str, _option("The `iss` of its tokens.")] = ISSUER
+    trust_domain: Annotated[str, _option("Trust domain of that server's mesh.")] = TRUST_DOMAIN
     server_name: Annotated[str, _option("Host name in that server's certificate.")] = "localhost"
     server_pid: Annotated[int | None, _option("Its first process, to count its CPU.")] = None
     metrics_url: Annotated[str, _option("Where its metrics are.")] = ""
@@ -94,6 +95,7 @@ class Options:
         return Settings(
             subject=subject,
             tokens=tokens,
+            trust_domain=self.trust_domain if self.server else TRUST_DOMAIN,
             workers=workers,
             server_cores=cores,
             driver_cores=_cores(self.driver_cores) or _other_cores(cores),

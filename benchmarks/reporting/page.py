@@ -124,7 +124,7 @@ def _numbers(runs: Sequence[Run]) -> str:
     rows: list[list[Cell]] = []
     for label, stretch in runs:
         rows += [_load_row(label, load) for load in stretch["loads"]]
-    return _table(columns, rows) + _processes(runs)
+    return _table(columns, rows) + _processes(runs) + _counters(runs)
 
 
 def _load_row(label: str, load: Mapping[str, Any]) -> list[Cell]:
@@ -153,6 +153,17 @@ def _processes(runs: Sequence[Run]) -> str:
             rows.append([name, *(process[key] for key in keys)])
         rows.append([f"{label} drivers".strip(), "", stretch["driver_cpu_us"], "", "", "", ""])
     return _table([*columns, "most MiB"], rows)
+
+
+def _counters(runs: Sequence[Run]) -> str:
+    """Return what the server's own counters have counted meanwhile, refusals by their reason."""
+    names = sorted({name for _, stretch in runs for name in stretch["metrics"]["counters"]})
+    rows: list[list[Cell]] = [
+        [name, *(stretch["metrics"]["counters"].get(name, 0) for _, stretch in runs)]
+        for name in names
+    ]
+    table = _table(["counter", *(label or "counted" for label, _ in runs)], rows)
+    return f"<details><summary>The server's own counters</summary>{table}</details>"
 
 
 def _settings(label: str, data: Mapping[str, Any]) -> str:

@@ -34,6 +34,7 @@ class Settings:
     Args:
         subject: The kind of server.
         tokens: Issuer of the callers' tokens; None for servers that are started here.
+        trust_domain: Of the callers' identities.
         workers: Server processes.
         server_cores: CPUs of the server; none: all.
         driver_cores: CPUs of the drivers; none: all.
@@ -51,6 +52,7 @@ class Settings:
 
     subject: Subject
     tokens: TokenIssuer | None
+    trust_domain: str
     workers: int
     server_cores: tuple[int, ...]
     driver_cores: tuple[int, ...]
@@ -126,7 +128,7 @@ class Lab:
         self.mesh: Mesh = make_mesh(settings.work, settings.cache, settings.ca)
         self._mint = Mint(
             tokens=settings.tokens or self.mesh.tokens,
-            trust_domain=self.mesh.trust_domain,
+            trust_domain=settings.trust_domain,
             cache=settings.cache,
             on_stage=on_stage,
         )

@@ -66,7 +66,7 @@ def stretch(name: str = "closed loop", **changes: Any) -> dict[str, Any]:
         "events": [{"name": "CA swapped", "at_s": 1.0, "done_s": 1.1}],
         "loads": [load()],
         "metrics": {
-            "counters": {},
+            "counters": {'meshsigner_shed_total{what="queue_wait"}': 4.0},
             "histograms": {
                 "meshsigner_turn_members": histogram(_1=30, _2=40, _inf=40),
                 "meshsigner_call_duration_seconds": histogram(_0=0, _1=40, _inf=40),
