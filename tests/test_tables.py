@@ -11,6 +11,7 @@ from meshsigner import errors
 from meshsigner.errors import MeshsignerError, Refusal, ServiceFault
 from meshsigner.observe import names
 from meshsigner.observe.agent_metrics import AgentMetrics
+from meshsigner.observe.controller_metrics import ControllerFigures
 from meshsigner.observe.metrics import Metrics
 from meshsigner.rpc.status import STATUS
 from tests.statements import PAGE, files_by_statement, filled_in, functions_of_tests, statements
@@ -118,7 +119,7 @@ def test_every_test_says_its_behaviour_in_a_sentence() -> None:
 
 def _own_metrics() -> set[str]:
     """Return the metrics of a fresh process as /metrics names them, the library's own left out."""
-    registries = (Metrics().registry, AgentMetrics([]).registry)
+    registries = (Metrics().registry, AgentMetrics([]).registry, ControllerFigures().registry)
     families = {family.name for registry in registries for family in registry.collect()}
     return {name for name in families if not name.startswith(("python_", "process_"))}
 

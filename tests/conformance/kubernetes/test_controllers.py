@@ -252,10 +252,8 @@ def _bundle(cluster: ControlPlane) -> str:
 def test_statement_60_61_roots_change_in_order(
     site: Site, cluster: ControlPlane, tmp_path: Path
 ) -> None:
-    """Announced; refused to sign too early; shown once it is everywhere; then the old one goes.
-
-    The longest lifetime of a leaf is shortened to a minute, so that the steps can be seen.
-    """
+    """Announced; refused to sign too early; shown once it is everywhere; then the old one goes."""
+    # the longest lifetime of a leaf is shortened to a minute, so that the steps can be seen
     site.settings = {"longest_leaf": "1m", "settle": "3s"}
     old_root, new = _roots(site), make_ca(tmp_path / "new")
     new_root = (new / "root-cert.pem").read_text()
@@ -332,10 +330,8 @@ def test_ended_leader_is_followed_at_once(site: Site) -> None:
 
 
 def test_frozen_leader_writes_nothing_of_its_old_term(site: Site, cluster: ControlPlane) -> None:
-    """Frozen past its lease in the middle of work, and woken: it does not make one write more.
-
-    There is work for it when it wakes: namespaces that it has seen and not served yet.
-    """
+    """Frozen past its lease in the middle of work, and woken: it does not make one write more."""
+    # there is work for it when it wakes: namespaces that it has seen and not served yet
     site.settings = {"writes_per_second": 5}
     for _ in range(15):
         _new_namespace(cluster)

@@ -43,11 +43,8 @@ def test_connection_that_broke_between_two_commits_is_made_anew(
 def test_commit_whose_answer_got_lost_is_looked_up(
     opened: Opened, database: Database, stored: Stored, answers: int
 ) -> None:
-    """The server has committed, the answer never came: the rows are found and not doubled.
-
-    The answer may get lost to the statement itself, or to the look-up before or
-    after its own commit.
-    """
+    """The server has committed, the answer never came: the rows are found and not doubled."""
+    # lost to the statement itself, or to the look-up before or after its own commit
     records = make_records(5)
     with proxy_to(database.port) as proxy:
         inventory = opened(hosts=(("127.0.0.1", proxy.port),))
@@ -171,10 +168,7 @@ def _frozen(database: Database) -> Iterator[None]:
 
 
 def test_standby_that_was_promoted_has_every_row() -> None:
-    """The primary dies under commits, its synchronous standby takes over: nothing told is lost.
-
-    Both are named in the URL; the one that can be written is found.
-    """
+    """The primary dies under commits, its synchronous standby takes over: nothing told is lost."""
     with databases(2) as (primary, standby):
         synchronous = {"synchronous_standby_names": "standby"}
         primary.initialise()

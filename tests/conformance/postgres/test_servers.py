@@ -116,10 +116,7 @@ async def test_two_servers_share_one_database(
 async def test_killed_database_costs_calls_but_no_row(
     start: Start, folder: Path, database: Database, schema: str
 ) -> None:
-    """PostgreSQL is killed under load and started again: what callers hold is there, once each.
-
-    Meanwhile callers get UNAVAILABLE and readiness says why; afterwards all is well by itself.
-    """
+    """PostgreSQL is killed under load and started again: what callers hold is there, once each."""
     one, other = start("one"), start("other")
     async with (
         agents(one.address(), folder, warm=6) as first,
