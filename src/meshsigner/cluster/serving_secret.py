@@ -189,7 +189,8 @@ class ServingSecret:
             valid = kept is not None and kept.ends is not None and kept.ends > now
             changes_root = kept is not None and valid and kept.anchor != anchor
             if not self._may_show(self._target, changes_root, anchor):
-                self._tell(Event.SERVING_SECRET_WAITS, "its root has not reached everybody yet")
+                if changes_root:
+                    self._tell(Event.SERVING_SECRET_WAITS, "its root has not reached everybody yet")
                 return True
             await self._write(kept, anchor, now)
         except (BackendUnavailable, NotReady) as error:
@@ -214,15 +215,13 @@ class ServingSecret:
             del content["type"]  # may not change, and nobody minds which one it is
             content["metadata"]["resourceVersion"] = kept.version
             await self._writer.patch(SECRETS, where.name, content, where.namespace)
-        get_logger().info(
-            Event.SERVING_SECRET_WRITTEN, namespace=where.namespace, secret=where.name
-        )
+        get_logger().info(Event.SERVING_SECRET_WRITTEN, namespace=where.namespace, name=where.name)
 
     def _tell(self, event: Event, cause: str) -> None:
         if cause != self._told:
             self._told = cause
             where = self._target
-            get_logger().warning(event, namespace=where.namespace, secret=where.name, cause=cause)
+            get_logger().warning(event, namespace=where.namespace, name=where.name, cause=cause)
 
 
 def make_secret(

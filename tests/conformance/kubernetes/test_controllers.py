@@ -287,16 +287,16 @@ _FILES = ("ca-cert.pem", "ca-key.pem", "cert-chain.pem")
 
 def _install(ca: Path, source: Path, roots: str) -> None:
     """Put a CA's files in place in one step, with a bundle."""
-    version = ca / f"..{time.monotonic_ns()}"
+    version = ca / f"generation-{time.monotonic_ns()}"
     version.mkdir(mode=0o700)
     for name in _FILES:
         content = (source / name).read_bytes()
         (version / name).touch(0o600)
         (version / name).write_bytes(content)
     (version / "root-cert.pem").write_text(roots)
-    link = ca / "..new"
+    link = ca / "new"
     link.symlink_to(version.name)
-    link.replace(ca / "..data")
+    link.replace(ca / "current")
 
 
 def _is_signed_under(site: Site, roots: str) -> bool:
