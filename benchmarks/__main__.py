@@ -11,7 +11,7 @@ from rich.console import Console
 
 from benchmarks.commands import Options, command_of, run_all, take_options
 from benchmarks.load.report import save
-from benchmarks.micro import postgres
+from benchmarks.micro import node_index, postgres
 from benchmarks.peers import commands as peers_commands
 from benchmarks.progress import Display
 from benchmarks.reporting.compare import compare_runs
@@ -120,6 +120,7 @@ def _show(measured: one_core.Results, data: dict[str, Any], file: Path, *, as_js
 
 
 app.command("postgres")(postgres.command)
+app.command("node-index")(node_index.command)
 
 
 @app.command("compare", epilog="Example: python -m benchmarks compare A.json B.json")

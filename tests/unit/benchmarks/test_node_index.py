@@ -1,0 +1,11 @@
+"""The benchmark of the node index measures what it says."""
+
+from benchmarks.micro.node_index import render, run
+
+
+def test_every_figure_is_measured() -> None:
+    """A thousand pods cost something of each kind, and the table shows them."""
+    cost = run(pods=1_000, nodes=20)
+    assert 100_000 < cost.memory_bytes < 2_000_000
+    assert min(cost.list_s, cost.decision_us, cost.change_us) > 0
+    assert "| 1,000 | 20 |" in render([cost])
