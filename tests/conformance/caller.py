@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import grpc
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509 import (
     CertificateSigningRequestBuilder,
     Name,
@@ -37,12 +37,14 @@ class Outcome:
         text: Its text.
         identity: The URI in the certificate, empty without one.
         serial: Its serial number, hex.
+        client: The certificate with its key, to be shown the next time.
     """
 
     code: grpc.StatusCode
     text: str = ""
     identity: str = ""
     serial: str = ""
+    client: Made | None = None
 
 
 def call(
@@ -89,7 +91,8 @@ def call_over(
         IstioCertificateRequest.SerializeToString,
         IstioCertificateResponse.FromString,
     )
-    request = IstioCertificateRequest(csr=_csr(identity), validity_duration=86_400)
+    key = ec.generate_private_key(ec.SECP256R1())
+    request = IstioCertificateRequest(csr=_csr(identity, key), validity_duration=86_400)
     if impersonated:
         request.metadata["ImpersonatedIdentity"] = impersonated
     try:
@@ -102,12 +105,16 @@ def call_over(
         code=grpc.StatusCode.OK,
         identity=names.get_values_for_type(UniformResourceIdentifier)[0],
         serial=f"{leaf.serial_number:x}",
+        client=Made(
+            certificate=leaf,
+            key_pem=key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
+            chain_pem="".join(answer.cert_chain[:-1]).encode(),
+        ),
     )
 
 
-def _csr(identity: str) -> str:
+def _csr(identity: str, key: ec.EllipticCurvePrivateKey) -> str:
     names = SubjectAlternativeName([UniformResourceIdentifier(identity)])
     builder = CertificateSigningRequestBuilder().subject_name(Name([]))
     request = builder.add_extension(names, critical=True)
-    key = ec.generate_private_key(ec.SECP256R1())
     return request.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()

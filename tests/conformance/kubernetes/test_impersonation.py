@@ -4,6 +4,8 @@ Pods are bound, moved and deleted by the tests; there is no scheduler and no kub
 with this file's own namespaces, for other tests use the same clusters.
 """
 
+import os
+import signal
 import statistics
 import time
 from collections.abc import Iterator
@@ -314,7 +316,7 @@ def test_what_ended_is_looked_at_before_it_is_refused(world: World) -> None:
 
 
 def test_an_api_server_that_is_away_refuses_nobody(command: Path, tmp_path: Path) -> None:
-    """Frozen, stopped and started again with what happened meanwhile: never UNAUTHENTICATED."""
+    """Frozen, and killed while changes pass unseen (410): never UNAUTHENTICATED for a live pod."""
     options = Options(controllers=False)
     for folder in ("cluster", "server"):
         (tmp_path / folder).mkdir()
@@ -325,21 +327,36 @@ def test_an_api_server_that_is_away_refuses_nobody(command: Path, tmp_path: Path
         member = Member(
             cluster_id="Kubernetes", cluster=cluster, settings=NODES, review={"cache": "5m"}
         )
-        with served(command, tmp_path / "server", member) as server, channel_to(server) as channel:
+        with (
+            served(command, tmp_path / "server", member) as server,
+            channel_to(server) as channel,
+        ):
             agent = Agent(channel=channel, token=token)
             assert agent.ask(identity("sleep")).identity == identity("sleep")
             cluster.api_server.freeze()
             assert agent.ask(identity("sleep")).identity == identity("sleep")
             assert agent.ask(identity("late")).code is grpc.StatusCode.UNAVAILABLE
             cluster.api_server.thaw()
-            _restart_with_forgotten_versions(cluster)
-            assert agent.wait_for(identity("late"), grpc.StatusCode.OK)
-            assert agent.wait_for(identity("sleep"), grpc.StatusCode.UNAUTHENTICATED)
+            _change_unseen(server, cluster)
+            assert agent.wait_for(identity("late"), grpc.StatusCode.OK).identity
+            assert _refused(agent.wait_for(identity("sleep"), grpc.StatusCode.UNAUTHENTICATED))
+            lost = server.lines("watch lost, its objects are as they were")
+            assert any("410" in line["problem"] for line in lost), lost
 
 
-def _restart_with_forgotten_versions(cluster: ControlPlane) -> None:
-    """Change pods while nobody watches, and let the store forget what came before (410 Gone)."""
-    cluster.api_server.stop()
+def _change_unseen(server: Served, cluster: ControlPlane) -> None:
+    """Change pods while the server sleeps, and let the API server forget how it came to that."""
+    group = os.getpgid(server.server.process.pid)
+    os.killpg(group, signal.SIGSTOP)
+    try:
+        _restart(cluster)  # ends the watch: what follows waits in no socket's buffer
+        cluster.admin.delete_pod(APPS, "sleep-0")
+        run(cluster.admin, "late")
+        _restart(cluster)  # remembers versions from here on
+    finally:
+        os.killpg(group, signal.SIGCONT)
+
+
+def _restart(cluster: ControlPlane) -> None:
+    cluster.api_server.kill()
     cluster.start_api_server()
-    cluster.admin.delete_pod(APPS, "sleep-0")
-    run(cluster.admin, "late")
