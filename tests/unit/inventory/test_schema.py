@@ -113,7 +113,7 @@ def test_newer_file_is_refused_untouched(connection: sqlite3.Connection) -> None
     before = _dump(connection)
 
     for refuse in (migrate, check_version):
-        with pytest.raises(WrongSchema, match=r"version 2.*up to 1: run the newer"):
+        with pytest.raises(WrongSchema, match=r"version 3.*up to 2: run the newer"):
             refuse(connection)
     assert before == _dump(connection)
 
