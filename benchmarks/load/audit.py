@@ -151,12 +151,16 @@ class ChainCheck:
         if not any(root in self._roots for root in announced):
             return "none of the announced roots is one that clients trust"
         path = path or [announced[0]]
-        for lower, upper in pairwise(path):
-            if not _issued(lower, upper):
-                return "the chain's certificates do not sign each other"
-        if not any(path[-1] == root or _issued(path[-1], root) for root in self._roots):
+        return self._broken(path) or path[0]
+
+    def _broken(self, path: Sequence[x509.Certificate]) -> str:
+        """Return where a path from the issuer upwards does not lead to a trusted root."""
+        if not all(_issued(lower, upper) for lower, upper in pairwise(path)):
+            return "the chain's certificates do not sign each other"
+        top = path[-1]
+        if not any(top == root or _issued(top, root) for root in self._roots):
             return "the chain does not lead to a trusted root"
-        return path[0]
+        return ""
 
 
 def audit(outcomes: Sequence[Outcome], *, certificates: bool = True) -> Audit:
