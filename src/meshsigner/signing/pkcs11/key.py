@@ -111,7 +111,7 @@ class Pkcs11Key:
             ConfigurationError: What is there now may not be used.
         """
         self._used_s = asyncio.get_running_loop().time()
-        await self._run(partial(self._use, OpenKey.probe))
+        await self._run(partial(self._use, _probe_with))
 
     async def aclose(self) -> None:
         """Close its sessions.
@@ -176,10 +176,10 @@ class Pkcs11Key:
             self._module.load(locking=self._threads.count > 1)
             seen = self._module.generation
             try:
-                self._try(OpenKey.probe)
+                self._try(_probe_with)
             except _FAULTS:
                 self._module.restart(seen, self._user)
-                self._try(OpenKey.probe)
+                self._try(_probe_with)
         except _FAULTS as error:
             self._lose(describe_fault(error))
             raise BackendUnavailable(self._lost) from error
@@ -221,6 +221,10 @@ class Pkcs11Key:
 
 def _sign_with(opened: OpenKey, *, message: bytes) -> bytes:
     return opened.sign(message)
+
+
+def _probe_with(opened: OpenKey) -> None:
+    opened.probe()
 
 
 def describe_fault(error: Exception) -> str:
