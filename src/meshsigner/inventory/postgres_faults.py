@@ -3,7 +3,7 @@
 Decides the words, and the two questions that the store must not get wrong: may
 the same thing pass in a moment, and could the commit have happened all the same.
 
-Source: postgresql.org/docs/current/errcodes-appendix.html.
+Source: PostgreSQL documentation, appendix A (error codes).
 """
 
 import socket

@@ -3,8 +3,8 @@
 Decides how a server is reached, in which order, how both prove who they are,
 and what its settings must be; what is asked of it is `postgres_statements`'.
 
-Source: postgresql.org/docs/current: libpq-ssl.html (sslmode),
-runtime-config-wal.html (fsync, synchronous_commit).
+Source: PostgreSQL documentation, libpq-ssl (sslmode),
+runtime-config-wal (fsync, synchronous_commit).
 """
 
 import ssl

@@ -198,7 +198,7 @@ def test_nothing_is_written_when_nothing_has_changed(site: Site, cluster: Contro
     assert len(_writes(cluster)) == before
 
 
-def test_statement_55_56_istiod_has_a_certificate_renewed_in_place(
+def test_statement_55_istiod_has_a_certificate_renewed_in_place(
     site: Site, cluster: ControlPlane
 ) -> None:
     """It names istiod and its revisions, chains to the roots, is renewed and repaired in place."""
@@ -249,7 +249,7 @@ def _bundle(cluster: ControlPlane) -> str:
     return "" if found is None else str(found["spec"]["trustBundle"])
 
 
-def test_statement_60_61_roots_change_in_order(
+def test_statement_61_roots_change_in_order(
     site: Site, cluster: ControlPlane, tmp_path: Path
 ) -> None:
     """Announced; refused to sign too early; shown once it is everywhere; then the old one goes."""
@@ -401,8 +401,8 @@ def test_many_namespaces_get_the_roots_in_time(
         record_property("busiest_second", busiest)
 
 
-def test_bootstrap_makes_what_istiod_needs(site: Site, cluster: ControlPlane) -> None:
-    """Statement 55: CA, roots and istiod's certificate are there before anything runs, once."""
+def test_statement_55_bootstrap_makes_what_istiod_needs(site: Site, cluster: ControlPlane) -> None:
+    """CA, roots and istiod's certificate are there before anything runs, once."""
     admin = cluster.admin
     arguments = ("bootstrap", "--config", str(site.configuration("boot")), "--ca-secret", "own-ca")
     first = site.command(*arguments)
