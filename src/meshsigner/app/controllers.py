@@ -4,8 +4,10 @@ import os
 import secrets
 import socket
 from collections.abc import Callable, Iterable
+from contextlib import AsyncExitStack
 from datetime import datetime
 
+from meshsigner.background import Background
 from meshsigner.cluster.election import Place
 from meshsigner.cluster.leader import Controllers, Rules, Sources
 from meshsigner.cluster.root_config_maps import Scope
@@ -15,7 +17,7 @@ from meshsigner.config.controllers import Istiod
 from meshsigner.errors import ConfigurationError
 from meshsigner.kube import KubernetesApi, in_cluster, load_kubeconfig
 from meshsigner.model import TrustBundle
-from meshsigner.observe.controller_metrics import ControllerMetrics
+from meshsigner.observe.controller_metrics import CollectorRegistry, ControllerMetrics
 from meshsigner.signing.embedded import IssuerSource
 from meshsigner.signing.serving import ServingChains
 from meshsigner.trust import IssuerDirectory
@@ -48,6 +50,47 @@ def controllers_of(
     chains = None if issuer is None else ServingChains(issuer, lifetime=lifetime)
     sources = Sources(roots=roots, certificates=chains, clock=clock)
     return Controllers(api_of(config), rules_of(config), sources, metrics)
+
+
+def start_controllers(
+    config: Config,
+    *,
+    roots: Callable[[], TrustBundle],
+    issuer: IssuerSource | None,
+    clock: Callable[[], datetime],
+    registry: CollectorRegistry,
+    closing: AsyncExitStack,
+) -> Controllers | None:
+    """Take part in the election beside other work, if the settings say so.
+
+    Args:
+        config: All settings.
+        roots: Returns the roots of the moment.
+        issuer: The CA at hand; a change of it is from now on refused, too, while the
+            cluster still lacks its roots.
+        clock: Returns the time, UTC.
+        registry: Of the process's figures.
+        closing: Ends what is begun here.
+
+    Raises:
+        ConfigurationError: The API server's place is not known, or istiod wants a
+            certificate that nobody here can issue.
+    """
+    section = config.controllers
+    if not section.enabled:
+        return None
+    if issuer is None and section.istiod:
+        raise ConfigurationError(
+            "controllers.istiod: needs a backend whose CA key is in the server itself, and there "
+            "is none; expected an empty list; let somebody else issue istiod's certificate"
+        )
+    metrics = ControllerMetrics(registry)
+    controllers = controllers_of(config, roots=roots, issuer=issuer, clock=clock, metrics=metrics)
+    if isinstance(issuer, IssuerDirectory):
+        issuer.also_refuse(controllers.change_faults)
+    closing.push_async_callback(controllers.aclose)
+    closing.push_async_callback(Background(controllers.run).stop)
+    return controllers
 
 
 def issuer_of(

@@ -130,9 +130,14 @@ class Controllers:
         return Health(name="controllers", ready=True, detail="; ".join([detail, *faults]))
 
     def may_present(self, root: x509.Certificate) -> bool:
-        """Tell whether a certificate under this root may be shown instead of one under another."""
+        """Tell whether a certificate under this root may be shown instead of one under another.
+
+        While no leader has noted anything, nobody knows better than the operator.
+        """
         now = self._sources.clock()
-        return may_present(self._history, root_id(root), now, self._rules.settle)
+        return not self._history.roots or may_present(
+            self._history, root_id(root), now, self._rules.settle
+        )
 
     def change_faults(
         self, before: Sequence[x509.Certificate], after: Sequence[x509.Certificate]

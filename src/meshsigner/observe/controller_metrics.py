@@ -5,6 +5,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from meshsigner.observe import names
 from meshsigner.observe.registry import process_registry, show_build
 
+__all__ = ["CollectorRegistry", "ControllerFigures", "ControllerMetrics"]
+
 
 class ControllerFigures:
     """All figures of a process that runs the controllers and nothing else."""

@@ -118,6 +118,14 @@ class IssuerDirectory:
         """The CA in use; the same object until another takes its place."""
         return self._current
 
+    def also_refuse(self, faults: Callable[[Roots, Roots], Iterable[str]]) -> None:
+        """Have somebody else say, too, which change comes too early.
+
+        Args:
+            faults: As `further_faults`.
+        """
+        self._further_faults = faults
+
     async def watch(self) -> None:
         """Follow the directory, until cancelled."""
         async with aclosing(self._stirrings()) as stirrings:
