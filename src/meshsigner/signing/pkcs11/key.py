@@ -137,17 +137,14 @@ class Pkcs11Key:
     def _sign(
         self, messages: Sequence[bytes], unwanted: threading.Event
     ) -> list[bytes | MeshsignerError]:
-        results: list[bytes | MeshsignerError] = []
+        signed: list[bytes] = []
         try:
-            for message in messages:
-                if unwanted.is_set():
-                    break
-                results.append(self._use(partial(_sign_with, message=message)))
+            self._use(partial(_sign_on, messages=messages, signed=signed, unwanted=unwanted))
             reason = "nobody waits any more"
         except (BackendUnavailable, ConfigurationError) as error:
             reason = str(error)
-        left = len(messages) - len(results)
-        return [*results, *(BackendUnavailable(reason) for _ in range(left))]
+        left = len(messages) - len(signed)
+        return [*signed, *(BackendUnavailable(reason) for _ in range(left))]
 
     def _use(self, call: Callable[[OpenKey], T]) -> T:
         """Use this thread's session; when it broke, once more with a new one."""
@@ -219,8 +216,14 @@ class Pkcs11Key:
             self._end(self._opened.pop())
 
 
-def _sign_with(opened: OpenKey, *, message: bytes) -> bytes:
-    return opened.sign(message)
+def _sign_on(
+    opened: OpenKey, *, messages: Sequence[bytes], signed: list[bytes], unwanted: threading.Event
+) -> None:
+    """Sign what is not signed yet, until the session breaks or nobody waits any more."""
+    for message in messages[len(signed) :]:
+        if unwanted.is_set():
+            return
+        signed.append(opened.sign(message))
 
 
 def _probe_with(opened: OpenKey) -> None:
