@@ -64,6 +64,7 @@ class FakeRemote:
         bug: Raised as it is, when set.
         quota: Its own throttle.
         ready: What its health says.
+        blind: `find` does not answer while it is set.
         known: False while it has not learnt its issuer.
         most_in_flight: The most calls there ever were at once.
         cancelled: Calls that were given up.
@@ -94,6 +95,7 @@ class FakeRemote:
         self.bug: Exception | None = None
         self.quota: Quota | None = None
         self.ready = True
+        self.blind = False
         self.known = True
         self.in_flight = self.most_in_flight = self.cancelled = 0
         self.started = self.closed = False
@@ -167,8 +169,8 @@ class FakeRemote:
         del deadline_s
         self.looked_up.append(errand.token)
         await self.gate.wait()
-        if self.faults:
-            raise self.faults.pop(0)
+        if self.blind:
+            raise BackendUnavailable("the CA is away")
         return self.issued.get(errand.token)
 
     @property

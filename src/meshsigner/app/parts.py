@@ -4,20 +4,15 @@ Turns sections of the configuration into the values and adapters that the rest
 of the package takes. Nothing is started here. Who is believed is `callers`.
 """
 
-from collections.abc import Callable
-from datetime import datetime
-
 from meshsigner.batch import GatherLimits
 from meshsigner.config import Config
 from meshsigner.config.policy import PolicySection
-from meshsigner.config.sections import IssuerSelfMade
 from meshsigner.config.sections import Limits as LimitsSection
 from meshsigner.issuance import IssuanceLimits
 from meshsigner.model import KeyAlgorithm, Lifetimes
 from meshsigner.orders import QueueLimits
-from meshsigner.policy import Policy
+from meshsigner.policy import Policy, SignerRule
 from meshsigner.rpc.limits import Limits
-from meshsigner.signing.self_made import SelfMadeCa
 
 
 def policy_of(config: Config, generation: int) -> Policy:
@@ -41,6 +36,22 @@ def policy_of(config: Config, generation: int) -> Policy:
         min_rsa_bits=section.min_rsa_bits,
         max_rsa_bits=section.max_rsa_bits,
         generation=generation,
+        signers=signer_rules_of(section),
+        names_signers=config.issuer is None,
+    )
+
+
+def signer_rules_of(section: PolicySection) -> tuple[SignerRule, ...]:
+    """Return who signs for whom."""
+    return tuple(
+        SignerRule(
+            backends=rule.backends,
+            cert_signer=rule.cert_signer,
+            cluster=rule.cluster,
+            namespace=rule.namespace,
+            service_account=rule.service_account,
+        )
+        for rule in section.signers
     )
 
 
@@ -82,16 +93,3 @@ def wire_limits_of(section: LimitsSection) -> Limits:
         connection_idle_s=section.connection_idle.total_seconds(),
         connection_age_s=section.connection_age.total_seconds(),
     )
-
-
-def upkeep_of(config: Config) -> Callable[[datetime], object]:
-    """Return what keeps the CA's directory fresh: nothing, for a CA of somebody else."""
-    issuer = config.issuer
-    if isinstance(issuer, IssuerSelfMade):
-        return SelfMadeCa(
-            directory=issuer.path,
-            trust_domain=config.trust_domain,
-            root_lifetime=issuer.root_lifetime,
-            intermediate_lifetime=issuer.intermediate_lifetime,
-        ).ensure
-    return lambda _: None

@@ -14,22 +14,23 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from meshsigner.admin.server import AdminServer, OneProcess
 from meshsigner.app.callers import authenticator_of
 from meshsigner.app.certificates import MeshRoots, certificate_authenticator_of, places_of
 from meshsigner.app.collector import leave_alone_what_stays
+from meshsigner.app.nodes import nodes_of
 from meshsigner.app.parts import (
     issuance_limits_of,
     policy_of,
-    upkeep_of,
     wire_limits_of,
 )
 from meshsigner.app.place import Place
 from meshsigner.app.problems import Problems
+from meshsigner.app.signers import Backends
 from meshsigner.app.stores import caretaker_of, inventory_of
 from meshsigner.authn.clusters import ClusterAuthenticator
+from meshsigner.authn.node import ClusterNodes
 from meshsigner.authn.denied import DenyList
 from meshsigner.background import Background
 from meshsigner.config import Config
@@ -46,9 +47,7 @@ from meshsigner.recorder import Recorder
 from meshsigner.rpc.server import RpcServer
 from meshsigner.rpc.serving_certificate import ServingCertificate
 from meshsigner.rpc.side import TcpPlace, UnixPlace
-from meshsigner.signing.embedded import EmbeddedSigner
 from meshsigner.signing.serving import ServingIssuer
-from meshsigner.trust import IssuerDirectory
 
 
 def utc_now() -> datetime:
@@ -122,9 +121,8 @@ class Server:
         return self._readiness.report()
 
     def roots_pem(self) -> bytes:
-        """Return the roots of the CA in use, that in use first."""
-        roots = self._issuer.current.issuer.trust_bundle.certificates
-        return b"".join(root.public_bytes(Encoding.PEM) for root in roots)
+        """Return the roots of all backends, that in use first."""
+        return self._backends.roots_pem()
 
     async def reload(self, config: Config | None, generation: int | None = None) -> None:
         """Take policy and logging level anew, and look at all files at once.
@@ -133,7 +131,7 @@ class Server:
             config: New settings; None changes nothing but files.
             generation: Number of these settings; one more than before by default.
         """
-        if config is not None:
+        if config is not None and self._may_take(config):
             self._policy = policy_of(config, generation or self._policy.generation + 1)
             get_logger().info(
                 Event.RELOADED,
@@ -141,8 +139,21 @@ class Server:
                 need_restart=_need_restart(self._config, config),
             )
             self._lines.renderer = self._configure_logs(config)
-        await self._issuer.look()
+        await self._backends.look()
         self._serving.reload()
+
+    def _may_take(self, config: Config) -> bool:
+        """Refuse rules that name a backend which a restart would have to start first."""
+        running = {signer.name for signer in self._backends.signers}
+        named = {name for rule in config.policy.signers for name in rule.backends}
+        if named <= running:
+            return True
+        problem = (
+            f"policy.signers names {', '.join(sorted(named - running))}, which does not run yet; "
+            "expected backends of the last start; restart the server to take new ones"
+        )
+        get_logger().error(Event.RELOAD_REFUSED, problems=(problem,))
+        return False
 
     def _tell_ready(self) -> None:
         parts = self._readiness.report()
@@ -156,31 +167,35 @@ class Server:
     async def _start(self, closing: AsyncExitStack) -> None:
         config = self._config
         problems = Problems()
-        issuer = problems.attempt(lambda: self._issuer_of(config))
-        authenticator = problems.attempt(lambda: authenticator_of(config))
+        backends = problems.attempt(lambda: self._backends_of(config))
+        followed: dict[str, ClusterNodes] = {}
+        authenticator = problems.attempt(lambda: authenticator_of(config, followed))
+        nodes = authenticator and problems.attempt(lambda: nodes_of(config, authenticator, followed))
         inventory = problems.attempt(lambda: inventory_of(config))
         recorder = await self._start_recorder(inventory, closing, problems)
         await _start_authenticator(authenticator, closing, problems)
-        serving = problems.attempt(lambda: self._serving_of(config, issuer, closing))
+        if backends is not None:
+            await backends.start(closing, problems)
+        serving = problems.attempt(lambda: self._serving_of(config, backends, closing))
         problems.settle()
-        if issuer is None or authenticator is None or serving is None or recorder is None:
+        if backends is None or authenticator is None or serving is None or recorder is None:
             raise TypeError("a part is missing without a problem")
-        self._issuer, self._serving = issuer, serving
-        signers = [EmbeddedSigner(issuer)]
-        self._roots = MeshRoots(signers, utc_now)
-        closing.push_async_callback(Background(issuer.watch).stop)
+        self._backends, self._serving = backends, serving
+        self._roots = MeshRoots(backends.signers, utc_now)
         if self._place is None:
             closing.push_async_callback(Background(caretaker_of(config).run).stop)
         issuance = Issuance(
             authenticator=await self._callers(authenticator, closing),
-            signers=signers,
+            signers=backends.signers,
             recorder=recorder,
             policy=lambda: self._policy,
             metrics=self.metrics,
             clock=utc_now,
+            nodes=nodes,
             limits=issuance_limits_of(config.limits),
         )
         closing.push_async_callback(issuance.drain, 0.0)
+        await self._recover(issuance, closing)
         self._readiness = Readiness([issuance.health])
         await self._listen(issuance, closing)
 
@@ -225,6 +240,7 @@ class Server:
             limits=wire_limits_of(config.limits),
             shares_port=self._place is not None,
             beside=self._places(),
+            wait_s=issuance.newcomers_wait_s,
         )
         if self._turn is not None:
             await self._turn()
@@ -270,14 +286,21 @@ class Server:
             problems.add(str(error))
         return recorder
 
-    def _issuer_of(self, config: Config) -> IssuerDirectory:
-        return IssuerDirectory(
-            config.issuer.path,
-            clock=utc_now,
-            upkeep=upkeep_of(config),
-            taken=lambda files: self.metrics.issuer_in_use(files.issuer),
-            announced=self._announced(),
-        )
+    async def _recover(self, issuance: Issuance, closing: AsyncExitStack) -> None:
+        """Find what an earlier process asked for and never learnt the outcome of.
+
+        Raises:
+            ConfigurationError: The inventory cannot be read.
+        """
+        try:
+            wanted = await issuance.recovery.start()
+        except RecordFailed as error:
+            raise ConfigurationError(str(error)) from error
+        if wanted:
+            closing.push_async_callback(Background(issuance.recovery.run).stop)
+
+    def _backends_of(self, config: Config) -> Backends:
+        return Backends(config, clock=utc_now, metrics=self.metrics, announced=self._announced())
 
     def _announced(self) -> Sequence[x509.Certificate]:
         pem = self._place.roots_pem if self._place else b""
@@ -291,18 +314,18 @@ class Server:
     def _serving_of(
         self,
         config: Config,
-        issuer: IssuerDirectory | None,
+        backends: Backends | None,
         closing: AsyncExitStack,
     ) -> ServingCertificate | None:
         """Return what TLS presents; None when there is no CA that could issue it."""
         tls = config.listen.tls
         if isinstance(tls, TlsFiles):
             return ServingCertificate(tls.certificate, tls.key, metrics=self.metrics)
-        if issuer is None:
+        if backends is None:
             return None
         own = ServingIssuer(
             tls.directory,
-            issuer,
+            backends.own_ca(),
             names=(*tls.dns_names, *tls.ip_addresses),
             clock=utc_now,
             lifetime=tls.lifetime,

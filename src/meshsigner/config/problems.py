@@ -69,16 +69,25 @@ def _without_tags(location: Location, whole: type[Settings]) -> Location:
     """Leave out the values of `type` that pydantic puts into a place."""
     place: list[int | str] = []
     for i, part in enumerate(location):
-        here = sections_at(location[:i], whole)
-        is_name = i > 0 and holds_kinds(sections_at(location[: i - 1], whole), str(location[i - 1]))
-        is_tag = (
-            not is_name
-            and any(tag_of(s) == part for s in here)
-            and not any(part in s.model_fields for s in here)
-        )
-        if not is_tag:
+        if not _is_tag(location, i, whole):
             place.append(part)
     return tuple(place)
+
+
+def _is_tag(location: Location, i: int, whole: type[Settings]) -> bool:
+    """Tell whether a part of a place is a value of `type`: behind a kind's name it always is."""
+    if _holds_kinds(location, i - 1, whole):
+        return False
+    if _holds_kinds(location, i - 2, whole):
+        return True
+    here, part = sections_at(location[:i], whole), location[i]
+    return any(tag_of(section) == part for section in here) and not any(
+        part in section.model_fields for section in here
+    )
+
+
+def _holds_kinds(location: Location, i: int, whole: type[Settings]) -> bool:
+    return i >= 0 and holds_kinds(sections_at(location[:i], whole), str(location[i]))
 
 
 def _origin(place: Location, source: Source, whole: type[Settings]) -> str:

@@ -57,7 +57,21 @@ _VERSION_1: Step = (
     """,
 )
 
-STEPS: tuple[Step, ...] = (_VERSION_1,)
+# A copy of what `intents` had when this was released, as every step is.
+_VERSION_2: Step = (
+    """
+    CREATE TABLE intents (
+        token TEXT PRIMARY KEY,
+        backend TEXT NOT NULL,
+        at INTEGER NOT NULL,
+        identity TEXT NOT NULL,
+        csr_sha256 TEXT NOT NULL,
+        draft TEXT NOT NULL
+    )
+    """,
+)
+
+STEPS: tuple[Step, ...] = (_VERSION_1, _VERSION_2)
 
 
 class WrongSchema(Unusable):

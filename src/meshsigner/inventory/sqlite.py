@@ -20,9 +20,10 @@ from meshsigner.inventory import schema
 from meshsigner.inventory.columns import to_row, to_us
 from meshsigner.inventory.connection import Synchronous, close_quietly, open_writer
 from meshsigner.inventory.faults import Unusable, explain, free_bytes, primary_code
+from meshsigner.inventory.intents import note, open_intents
 from meshsigner.inventory.lock import FileLock
 from meshsigner.inventory.statements import delete_expired, room, store, try_a_row
-from meshsigner.model import Health, Record
+from meshsigner.model import Health, Intent, Record
 
 DEFAULT_RETENTION = timedelta(days=30)
 DEFAULT_MAX_BYTES = 10 * 1024**3  # some 6 million rows
@@ -109,6 +110,24 @@ class SqliteInventory:
             self._rows_in_log += len(rows)
             if time.monotonic() - self._looked_at_s > _LOOK_INTERVAL_S:
                 self._look(connection)
+
+    def note(self, intents: Sequence[Intent], settled: Sequence[str]) -> None:
+        """Store what a remote CA is about to be asked, and what is settled, in one commit.
+
+        Raises:
+            RecordFailed: Nothing of this call was stored.
+        """
+        with self._lend() as connection:
+            self._with_room(connection, lambda: note(connection, intents, settled))
+
+    def open_intents(self) -> Sequence[Intent]:
+        """Return the intents without outcome, oldest first.
+
+        Raises:
+            RecordFailed: They cannot be read.
+        """
+        with self._lend() as connection:
+            return open_intents(connection)
 
     def probe(self) -> None:
         """Prove that a row could be written now, then do some housekeeping.

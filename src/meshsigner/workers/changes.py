@@ -13,7 +13,17 @@ from meshsigner.config import Config
 
 IN_PLACE = frozenset({"policy", "logging"})
 BY_REPLACEMENT = frozenset({"clusters", "limits", "workers"})
-BY_RESTART = frozenset({"admin", "client_certificates", "controllers", "inventory", "issuer", "trust_domain"})
+BY_RESTART = frozenset(
+    {
+        "admin",
+        "backends",
+        "client_certificates",
+        "controllers",
+        "inventory",
+        "issuer",
+        "trust_domain",
+    }
+)
 # `listen` is divided: the address is held by the supervisor, the certificate is a worker's.
 
 

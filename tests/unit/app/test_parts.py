@@ -1,7 +1,7 @@
 """Settings become the parts of a server."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,6 @@ from meshsigner.app.callers import authenticator_of
 from meshsigner.app.parts import (
     issuance_limits_of,
     policy_of,
-    upkeep_of,
     wire_limits_of,
 )
 from meshsigner.app.stores import inventory_of
@@ -116,13 +115,3 @@ def test_keys_come_from_where_the_settings_say(load: Load, source: dict[str, str
     (health,) = authenticator.health()
     assert "a" in health.name
     assert not health.ready
-
-
-def test_self_made_ca_is_kept_up_and_another_is_not(load: Load, tmp_path: Path) -> None:
-    """The server makes its own CA when told so, and never writes into somebody else's."""
-    now = datetime.now(UTC)
-    upkeep_of(load())(now)
-    assert (tmp_path / "ca" / "ca-cert.pem").exists()
-    other = tmp_path / "other"
-    upkeep_of(load(issuer={"type": "directory", "path": str(other)}))(now)
-    assert not other.exists()
