@@ -160,12 +160,18 @@ class Election:
             await asyncio.sleep(self._place.pause_s)
             term.check()
             try:
-                await self._renew(term)
+                await self._keep(term)
                 self.fault = ""
-            except Conflict:
-                await self._reread(term)
             except BackendUnavailable as error:
                 self._tell_fault(str(error))  # the term's own end is near enough
+
+    async def _keep(self, term: Term) -> None:
+        """Renew the lease; where it has changed, see first whose it is."""
+        try:
+            await self._renew(term)
+        except Conflict:
+            await self._reread(term)
+            await self._renew(term)
 
     async def _renew(self, term: Term) -> None:
         seen = self._seen
@@ -181,12 +187,11 @@ class Election:
 
     async def _reread(self, term: Term) -> None:
         """See whether another has the lease, or somebody has only touched it."""
-        with suppress(BackendUnavailable):
-            state = await self._read()
-            if state is None or state.holder != self._place.me:
-                term.end()
-                raise TermOver
-            self.leader = self._place.me
+        state = await self._read()
+        if state is None or state.holder != self._place.me:
+            term.end()
+            raise TermOver
+        self.leader = self._place.me
 
     async def _give_back(self) -> None:
         """Spare the next one the wait."""

@@ -150,7 +150,9 @@ class RootConfigMaps:
             await asyncio.sleep(interval_s)
 
     def look_at_all(self) -> None:
-        """Have every namespace looked at that may differ."""
+        """Have every namespace looked at that may differ; none while there are no roots."""
+        if not self._text:
+            return
         names = [key.name for key in self._namespaces.objects if not self.has_roots(key.name)]
         names.sort(key=lambda name: name not in self._scope.first)
         self._queue.add_all(names)
