@@ -33,6 +33,7 @@ class Front:
         server: The server.
         envoy: The proxy.
         address: host:port where clients call the proxy.
+        mutual: host:port of the server itself for clients with a certificate.
         root: Root of the mesh.
         issuer: The CA under it that signs.
         serving_roots: PEM of what clients trust.
@@ -42,6 +43,7 @@ class Front:
     server: RunningServer
     envoy: Envoy
     address: str
+    mutual: str
     root: Ca
     issuer: Ca
     serving_roots: bytes
@@ -66,6 +68,7 @@ def front(command: Path, changes: Mapping[str, str] | None = None) -> Iterator[F
     with short_directory() as directory:
         authority = Authority(directory)
         authority.show(issuer, [root])
+        mutual = free_address()
         made = Installation(
             command=command,
             state_dir=directory / "state",
@@ -73,6 +76,7 @@ def front(command: Path, changes: Mapping[str, str] | None = None) -> Iterator[F
             environment={
                 "MESHSIGNER_CLIENT_CERTIFICATES__FORWARDED__TYPE": "unix",
                 "MESHSIGNER_CLIENT_CERTIFICATES__FORWARDED__SOCKET": str(directory / "xfcc.sock"),
+                "MESHSIGNER_CLIENT_CERTIFICATES__MUTUAL_TLS__ADDRESS": mutual,
                 "MESHSIGNER_CLIENT_CERTIFICATES__DENIED": str(directory / "denied"),
             },
         )
@@ -89,6 +93,7 @@ def front(command: Path, changes: Mapping[str, str] | None = None) -> Iterator[F
                 server=server,
                 envoy=proxy,
                 address=address,
+                mutual=mutual,
                 root=root,
                 issuer=issuer,
                 serving_roots=serving_roots.pem,

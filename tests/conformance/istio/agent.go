@@ -70,7 +70,16 @@ func newAgentWithToken(s settings, identity spiffe.Identity, tokenFile string) (
 		SecretRotationGracePeriodRatio:       0.5,
 		SecretRotationGracePeriodRatioJitter: 0.01,
 	}
-	client, err := citadel.NewCitadelClient(options, &citadel.TLSOptions{RootCert: s.root})
+	return newAgentWithOptions(s, options, identity, counter)
+}
+
+// newAgentWithOptions makes Istio's CA client. With -client-key and -client-chain it shows that certificate in the
+// handshake, as the agent does with $PROV_CERT/key.pem and cert-chain.pem.
+func newAgentWithOptions(
+	s settings, options *security.Options, identity spiffe.Identity, counter *attemptCounter,
+) (*agent, error) {
+	shown := &citadel.TLSOptions{RootCert: s.root, Key: s.clientKey, Cert: s.clientChain}
+	client, err := citadel.NewCitadelClient(options, shown)
 	if err != nil {
 		return nil, fmt.Errorf("make Istio's CA client: %w", err)
 	}

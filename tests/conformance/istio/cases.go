@@ -48,6 +48,9 @@ var allCases = []testCase{
 	{name: "agent-secret", run: agentSecret},
 	{name: "agent-rotation", run: agentRotation, onlyWhenNamed: true},
 	{name: "mutual-tls", run: mutualTLS},
+	{name: "provision", run: provision, onlyWhenNamed: true},
+	{name: "renew-by-certificate", run: renewByCertificate, onlyWhenNamed: true},
+	{name: "refuse-by-certificate", run: refuseByCertificate, onlyWhenNamed: true},
 
 	{name: "refuse-no-token", run: refuses("", goodCSR, codes.Unauthenticated)},
 	{name: "refuse-expired", run: refuses("expired", goodCSR, codes.Unauthenticated)},

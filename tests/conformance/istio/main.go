@@ -37,6 +37,9 @@ type settings struct {
 	root        string        // PEM file the serving certificate must chain to
 	trustDomain string        // trust domain of the identities in the tokens
 	clusterID   string        // value of the clusterid header
+	clientKey   string        // PEM file with the key of the certificate shown in the handshake; empty shows none
+	clientChain string        // PEM file with that certificate and its intermediates
+	outDir      string        // where the provision case writes key.pem and cert-chain.pem
 	tokens      tokenFiles    // token files by the role they play in the cases
 	pingEvery   time.Duration // keepalive interval of the keepalive case
 	pingCount   int           // how many pings that case waits for
@@ -53,6 +56,9 @@ func main() {
 	flag.StringVar(&s.root, "root", "", "PEM file with the roots of the serving certificate")
 	flag.StringVar(&s.trustDomain, "trust-domain", "cluster.local", "trust domain of the callers")
 	flag.StringVar(&s.clusterID, "cluster-id", "Kubernetes", "value of the clusterid header")
+	flag.StringVar(&s.clientKey, "client-key", "", "PEM file with the key of the client certificate to show")
+	flag.StringVar(&s.clientChain, "client-chain", "", "PEM file with that certificate and its intermediates")
+	flag.StringVar(&s.outDir, "out", "", "directory where case provision writes key and chain")
 	flag.Var(s.tokens, "token", "name=file, repeated; names: valid, peer, expired, wrong-audience")
 	flag.DurationVar(&s.pingEvery, "ping-every", 30*time.Second, "keepalive interval of the keepalive case")
 	flag.IntVar(&s.pingCount, "ping-count", 5, "pings the keepalive case waits for")
