@@ -152,7 +152,13 @@ def _processes(runs: Sequence[Run]) -> str:
             name = f"{label} {process['process']}".strip()
             rows.append([name, *(process[key] for key in keys)])
         rows.append([f"{label} drivers".strip(), "", stretch["driver_cpu_us"], "", "", "", ""])
+        rows.append([f"{label} others on the machine".strip(), _others(stretch)])
     return _table([*columns, "most MiB"], rows)
+
+
+def _others(stretch: Mapping[str, Any]) -> str:
+    machine = stretch["machine"]
+    return f"{machine['others_cpus']:.2f} CPUs, {machine['stolen_cpus']:.2f} taken by the host"
 
 
 def _counters(runs: Sequence[Run]) -> str:

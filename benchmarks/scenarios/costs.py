@@ -15,6 +15,7 @@ from benchmarks.scenarios.processes import (
     command_line,
     cpu_of,
     family,
+    machine_time,
     resident_of,
     run_wait_s,
 )
@@ -46,6 +47,8 @@ class Costs:
         self._processes: dict[int, _Process] = {}
         self._began = time.perf_counter()
         self._memory: list[tuple[float, float]] = []
+        self._own_s = time.process_time()
+        self._machine = self._machine_now = machine_time()
         self.look()
 
     def look(self) -> None:
@@ -58,6 +61,7 @@ class Costs:
                     total += self._read(pid, root, from_start=not new)
         at_s = time.perf_counter() - self._began
         self._memory.append((round(at_s, 2), round(total / _MIB, 1)))
+        self._machine_now = machine_time()
 
     def as_data(self, certificates: int) -> dict[str, Any]:
         """Return what was used since the first look.
@@ -83,6 +87,21 @@ class Costs:
             "cpu_us": sum(process["cpu_us"] for process in processes),
             "by_process": processes,
             "memory_mib": self._memory,
+        }
+
+    def machine_as_data(self, known_s: float) -> dict[str, float]:
+        """Return what else went on, for a figure is only good on a machine of its own.
+
+        Args:
+            known_s: CPU time of the server and the drivers.
+        """
+        seconds = time.perf_counter() - self._began
+        busy_s = self._machine_now.busy_s - self._machine.busy_s
+        own_s = time.process_time() - self._own_s
+        return {
+            "seconds": seconds,
+            "others_cpus": max(busy_s - known_s - own_s, 0.0) / seconds,
+            "stolen_cpus": (self._machine_now.stolen_s - self._machine.stolen_s) / seconds,
         }
 
     def _read(self, pid: int, root: int, *, from_start: bool) -> int:

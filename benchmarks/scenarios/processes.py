@@ -97,6 +97,27 @@ def resident_of(pid: int) -> int:
     return int(statm.split()[1]) * _PAGE_BYTES
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineTime:
+    """CPU time of the whole machine since it started, seconds over all CPUs.
+
+    Args:
+        busy_s: Used by processes and the kernel.
+        stolen_s: Taken by other machines on the same hardware.
+    """
+
+    busy_s: float
+    stolen_s: float
+
+
+def machine_time() -> MachineTime:
+    """Return the machine's own reading."""
+    ticks = [int(text) for text in (_PROC / "stat").read_text().split("\n", 1)[0].split()[1:9]]
+    user, nice, system, _idle, _wait, irq, softirq, steal = ticks
+    busy = user + nice + system + irq + softirq
+    return MachineTime(busy_s=busy / _TICKS_PER_S, stolen_s=steal / _TICKS_PER_S)
+
+
 def run_wait_s(pid: int) -> float:
     """Return how long a process's threads have been ready and waited for a core."""
     schedules = [file.read_text() for file in (_PROC / str(pid) / "task").glob("*/schedstat")]

@@ -216,11 +216,13 @@ def _stretch(
     first = ledgers[0]
     certificates = sum(ledger.right for ledger in ledgers)
     driver_s = sum(ledger.driver_cpu_s for ledger in ledgers)
+    server = costs.as_data(certificates)
     data = {
         "name": name,
         "certificates": certificates,
         "per_s": first.right / first.seconds if first.seconds else 0.0,
-        "server": costs.as_data(certificates),
+        "server": server,
+        "machine": costs.machine_as_data(server["cpu_s"] + driver_s),
         "driver_cpu_us": driver_s / certificates * 1e6 if certificates else 0.0,
         "events": happened,
         "loads": [ledger.as_data() for ledger in ledgers],

@@ -62,6 +62,7 @@ def stretch(name: str = "closed loop", **changes: Any) -> dict[str, Any]:
             "by_process": [process],
             "memory_mib": [(0.0, 100.0), (1.0, 120.0)],
         },
+        "machine": {"seconds": 2.5, "others_cpus": 0.25, "stolen_cpus": 0.0},
         "driver_cpu_us": 500.0,
         "events": [{"name": "CA swapped", "at_s": 1.0, "done_s": 1.1}],
         "loads": [load()],

@@ -91,6 +91,8 @@ def test_process_that_has_ended_still_counts() -> None:
     assert only["cpu_s"] >= 0.2
     assert only["cpu_us"] == pytest.approx(only["cpu_s"] * 1e4)
     assert data["memory_mib"][1][1] > 1
+    machine = costs.machine_as_data(known_s=0.0)
+    assert machine["others_cpus"] * machine["seconds"] >= 0.15
 
 
 class Timeline:

@@ -31,6 +31,7 @@ def test_page_says_what_the_results_say(page: str) -> None:
         *("closed loop", "9.125", "0.0123", "OK 40, UNAVAILABLE 4", "try <again> (4)"),
         *("worker 0", "600", "151", "trust_domain", "nobody is <harmed>", "one was"),
         *("batch sizes", "latency percentiles", "refusals by kind", "CA swapped"),
+        "0.25 CPUs, 0.00 taken by the host",
         'meshsigner_shed_total{what="queue_wait"}',
     ):
         assert said in text
