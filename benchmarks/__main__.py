@@ -45,7 +45,7 @@ def benchmarks() -> None:
 def one_core_command(
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of each kind of call.")] = 7,
     calls: Annotated[int, typer.Option(min=1, help="Calls of each kind in a round.")] = 3000,
-    lone: Annotated[int, typer.Option(min=1, help="Calls with nothing else under way.")] = 300,
+    lone: Annotated[int, typer.Option(min=60, help="Calls with nothing else under way.")] = 300,
     results: Annotated[Path, typer.Option(help="Where results go.")] = Path("bench-results"),
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
