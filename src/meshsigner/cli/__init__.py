@@ -16,6 +16,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 from meshsigner.cli import (
     agent,
+    backends,
     check_config,
     cluster,
     dev,
@@ -42,6 +43,7 @@ app.command("request", help=request.HELP)(request.request)
 app.add_typer(inventory.app, name="inventory", help=inventory.HELP)
 app.add_typer(cluster.app, name="cluster", help=cluster.HELP)
 app.add_typer(intermediate.app, name="intermediate", help=intermediate.HELP)
+app.command("backends", help=backends.HELP)(backends.backends)
 app.command("check-config", help=check_config.HELP)(check_config.check_config)
 app.command("config-reference", help=check_config.REFERENCE_HELP)(check_config.config_reference)
 app.command("version", help=version.HELP)(version.version)
