@@ -14,6 +14,7 @@ import json
 import ssl
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,11 @@ cluster_addr = "https://{cluster}"
 log_level = "warn"
 ui = false
 """
+
+
+# A process dies with the thread that started it (PR_SET_PDEATHSIG), so that one which outlives
+# a test's event loop is started by a thread that does, too.
+STARTER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="starter")
 
 
 class Refused(Exception):
@@ -87,7 +93,10 @@ class OpenBao:
 
     def start(self) -> None:
         """Start the process; it comes up sealed."""
-        self.program.start(lambda: self.health() is not None, timeout_s=START_TIMEOUT_S)
+        answers = STARTER.submit(
+            self.program.start, lambda: self.health() is not None, timeout_s=START_TIMEOUT_S
+        )
+        answers.result()
 
     def stop(self) -> None:
         """End the process, kindly."""

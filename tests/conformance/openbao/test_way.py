@@ -59,10 +59,7 @@ async def test_csr_becomes_a_recorded_certificate(
 async def test_transit_key_is_not_in_the_memory_of_any_process(
     own_mesh: Mesh, tmp_path: Path
 ) -> None:
-    """No process of the server holds the key: its bytes, exported by this test, are not there.
-
-    The same search finds the token, which the worker does hold.
-    """
+    """A search of all memory finds the token that a worker holds, and nowhere the key's bytes."""
     settings = set_up_key(own_mesh, "ca", exportable=True)
     async with served(
         tmp_path / "server", {"corporate": {**settings, "allow_exportable": True}}

@@ -24,8 +24,8 @@ class OpenBaoIntermediateSettings(OpenBaoServer):
     )
     roots_file: FilePath | None = Field(
         default=None,
-        description="PEM file with the roots, the one in use first. Default: the root in the first "
-        "answer's chain, or of the files that are kept.",
+        description="PEM file with the roots, the one in use first. Default: none, the root "
+        "in the first answer's chain, or of the files that are kept.",
     )
     lifetime: Life = Field(
         default=timedelta(days=7),
@@ -50,7 +50,7 @@ class OpenBaoIntermediateSettings(OpenBaoServer):
     directory: FilePath | None = Field(
         default=None,
         description="With `keep: file`: where it is kept with its key (mode 0600); must be "
-        "writable, and of one server alone.",
+        "writable, and of one server alone. Default: none.",
     )
 
     @model_validator(mode="after")

@@ -99,8 +99,8 @@ class OpenBaoServer(Section):
     )
     ca_file: FilePath | None = Field(
         default=None,
-        description="PEM file with the roots that its certificate must chain to. Default: the "
-        "system's.",
+        description="PEM file with the roots that its certificate must chain to. Default: "
+        "none, the system's.",
     )
     client_certificate: FilePath | None = Field(
         default=None,
@@ -111,11 +111,11 @@ class OpenBaoServer(Section):
     )
     server_name: str | None = Field(
         default=None,
-        description="Name in its certificate where it differs from the address. Default: the "
+        description="Name in its certificate where it differs from the address. Default: none, the "
         "host of the address.",
     )
     namespace: Mount | None = Field(
-        default=None, description="Namespace of every request. Default: the root namespace."
+        default=None, description="Namespace of every request. Default: none, the root namespace."
     )
     auth: Auth = Field(
         discriminator="type",
@@ -128,7 +128,7 @@ class OpenBaoServer(Section):
     rate: PositiveInt | None = Field(
         default=None,
         description="Calls a second that are started at most, below the server's own quota; each "
-        "worker counts by itself. Default: no limit.",
+        "worker counts by itself. Default: none, no limit.",
     )
     in_flight: PositiveInt = Field(
         default=8,
@@ -159,8 +159,8 @@ class PkiSettings(OpenBaoServer):
     roots_file: FilePath | None = Field(
         default=None,
         description="PEM file with the roots of the CA, the one in use first: nothing else is "
-        "ever trusted. Default: the root in the mount's own chain at start, which must then hold "
-        "one.",
+        "ever trusted. Default: none, the root in the mount's own chain at start, which must then "
+        "hold one.",
     )
     validity: Literal["exact", "ttl"] = Field(
         default="exact",
