@@ -3,9 +3,11 @@
 import os
 import secrets
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime
+
+from cryptography import x509
 
 from meshsigner.background import Background
 from meshsigner.cluster.election import Place
@@ -16,11 +18,11 @@ from meshsigner.config import Config
 from meshsigner.config.controllers import Istiod
 from meshsigner.errors import ConfigurationError
 from meshsigner.kube import KubernetesApi, in_cluster, load_kubeconfig
-from meshsigner.model import TrustBundle
+from meshsigner.model import Health, TrustBundle
 from meshsigner.observe.controller_metrics import CollectorRegistry, ControllerMetrics
 from meshsigner.signing.embedded import IssuerSource
 from meshsigner.signing.serving import ServingChains
-from meshsigner.trust import IssuerDirectory
+from meshsigner.trust import CaFiles, IssuerDirectory
 from meshsigner.trust.succession import Roots
 
 _CONNECTIONS = 16  # eight writes, four watches, the lease
@@ -52,45 +54,67 @@ def controllers_of(
     return Controllers(api_of(config), rules_of(config), sources, metrics)
 
 
-def start_controllers(
-    config: Config,
-    *,
-    roots: Callable[[], TrustBundle],
-    issuer: IssuerSource | None,
-    clock: Callable[[], datetime],
-    registry: CollectorRegistry,
-    closing: AsyncExitStack,
-) -> Controllers | None:
-    """Take part in the election beside other work, if the settings say so.
+class ClusterKeeping:
+    """The controllers beside a server's work, if the settings want them.
 
     Args:
-        config: All settings.
-        roots: Returns the roots of the moment.
-        issuer: The CA at hand; a change of it is from now on refused, too, while the
-            cluster still lacks its roots.
-        clock: Returns the time, UTC.
         registry: Of the process's figures.
-        closing: Ends what is begun here.
-
-    Raises:
-        ConfigurationError: The API server's place is not known, or istiod wants a
-            certificate that nobody here can issue.
     """
-    section = config.controllers
-    if not section.enabled:
-        return None
-    if issuer is None and section.istiod:
-        raise ConfigurationError(
-            "controllers.istiod: needs a backend whose CA key is in the server itself, and there "
-            "is none; expected an empty list; let somebody else issue istiod's certificate"
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+        self._controllers: Controllers | None = None
+
+    def start(
+        self,
+        config: Config,
+        *,
+        roots: Callable[[], TrustBundle],
+        issuer: IssuerSource | None,
+        clock: Callable[[], datetime],
+        closing: AsyncExitStack,
+    ) -> None:
+        """Take part in the election, if the settings say so.
+
+        Args:
+            config: All settings.
+            roots: Returns the roots of the moment.
+            issuer: The CA at hand; a change of it is from now on refused, too, while
+                the cluster still lacks its roots.
+            clock: Returns the time, UTC.
+            closing: Ends what is begun here.
+
+        Raises:
+            ConfigurationError: The API server's place is not known, or istiod wants a
+                certificate that nobody here can issue.
+        """
+        if not config.controllers.enabled:
+            return
+        if issuer is None and config.controllers.istiod:
+            raise ConfigurationError(
+                "controllers.istiod: needs a backend whose CA key is in the server itself, and "
+                "there is none; expected an empty list; let somebody else issue for istiod"
+            )
+        controllers = self._controllers = controllers_of(
+            config,
+            roots=roots,
+            issuer=issuer,
+            clock=clock,
+            metrics=ControllerMetrics(self._registry),
         )
-    metrics = ControllerMetrics(registry)
-    controllers = controllers_of(config, roots=roots, issuer=issuer, clock=clock, metrics=metrics)
-    if isinstance(issuer, IssuerDirectory):
-        issuer.also_refuse(controllers.change_faults)
-    closing.push_async_callback(controllers.aclose)
-    closing.push_async_callback(Background(controllers.run).stop)
-    return controllers
+        if isinstance(issuer, IssuerDirectory):
+            issuer.also_refuse(controllers.change_faults)
+        closing.push_async_callback(controllers.aclose)
+        closing.push_async_callback(Background(controllers.run).stop)
+
+    def health(self) -> Sequence[Health]:
+        """Tell how the controllers stand; nothing where there are none."""
+        return () if self._controllers is None else (self._controllers.health(),)
+
+    def may_show(self, files: CaFiles, _kept: x509.Certificate) -> bool:
+        """Tell whether our own certificate may chain to a CA's root by now."""
+        root = files.issuer.trust_bundle.certificates[0]
+        return self._controllers is None or self._controllers.may_present(root)
 
 
 def issuer_of(

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from functools import partial
 
 from cryptography import x509
 
@@ -19,6 +20,7 @@ from meshsigner.admin.server import AdminServer, OneProcess
 from meshsigner.app.callers import authenticator_of
 from meshsigner.app.certificates import MeshRoots, certificate_authenticator_of, places_of
 from meshsigner.app.collector import leave_alone_what_stays
+from meshsigner.app.controllers import ClusterKeeping
 from meshsigner.app.nodes import nodes_of
 from meshsigner.app.parts import (
     issuance_limits_of,
@@ -30,8 +32,8 @@ from meshsigner.app.problems import Problems
 from meshsigner.app.signers import Backends
 from meshsigner.app.stores import caretaker_of, inventory_of
 from meshsigner.authn.clusters import ClusterAuthenticator
-from meshsigner.authn.node import ClusterNodes
 from meshsigner.authn.denied import DenyList
+from meshsigner.authn.node import ClusterNodes
 from meshsigner.background import Background
 from meshsigner.config import Config
 from meshsigner.config.sections import TlsFiles
@@ -79,6 +81,7 @@ class Server:
         self._successors: Sequence[int] = ()
         self._left: Callable[[], None] = lambda: None
         self._turn: Callable[[], Awaitable[None]] | None = None
+        self._cluster = ClusterKeeping(self.metrics.registry)
         self.address = ""
         self.admin_address = ""
 
@@ -170,12 +173,16 @@ class Server:
         backends = problems.attempt(lambda: self._backends_of(config))
         followed: dict[str, ClusterNodes] = {}
         authenticator = problems.attempt(lambda: authenticator_of(config, followed))
-        nodes = authenticator and problems.attempt(lambda: nodes_of(config, authenticator, followed))
+        nodes = None
+        if authenticator is not None:
+            nodes = problems.attempt(partial(nodes_of, config, authenticator, followed))
         inventory = problems.attempt(lambda: inventory_of(config))
         recorder = await self._start_recorder(inventory, closing, problems)
         await _start_authenticator(authenticator, closing, problems)
         if backends is not None:
             await backends.start(closing, problems)
+        if backends is not None:
+            problems.attempt(lambda: self._start_controllers(backends, closing))
         serving = problems.attempt(lambda: self._serving_of(config, backends, closing))
         problems.settle()
         if backends is None or authenticator is None or serving is None or recorder is None:
@@ -196,7 +203,7 @@ class Server:
         )
         closing.push_async_callback(issuance.drain, 0.0)
         await self._recover(issuance, closing)
-        self._readiness = Readiness([issuance.health])
+        self._readiness = Readiness([issuance.health, self._cluster.health])
         await self._listen(issuance, closing)
 
     async def _callers(
@@ -311,6 +318,16 @@ class Server:
         always = {"worker": self._place.number} if self._place else {}
         return configure(LogFormat(config.logging.format), level, always=always)
 
+    def _start_controllers(self, backends: Backends, closing: AsyncExitStack) -> None:
+        roots = MeshRoots(backends.signers, utc_now)
+        self._cluster.start(
+            self._config,
+            roots=lambda: roots.issuer(utc_now()).trust_bundle,
+            issuer=backends.ca_at_hand(),
+            clock=utc_now,
+            closing=closing,
+        )
+
     def _serving_of(
         self,
         config: Config,
@@ -329,6 +346,7 @@ class Server:
             names=(*tls.dns_names, *tls.ip_addresses),
             clock=utc_now,
             lifetime=tls.lifetime,
+            may_show=self._cluster.may_show,
         )
         own.ensure()
         closing.push_async_callback(Background(own.watch).stop)

@@ -144,15 +144,19 @@ class Backends:
         roots = dict.fromkeys(self._roots())
         return b"".join(root.public_bytes(Encoding.PEM) for root in roots)
 
+    def ca_at_hand(self) -> IssuerSource | None:
+        """Return the first CA whose key is in this process, None when there is none."""
+        embedded = [signer for signer in self.signers if isinstance(signer, EmbeddedSigner)]
+        return embedded[0].source if embedded else None
+
     def own_ca(self) -> IssuerSource:
         """Return the first CA whose key is in this process: it can issue other certificates.
 
         Raises:
             ConfigurationError: There is none.
         """
-        for signer in self.signers:
-            if isinstance(signer, EmbeddedSigner):
-                return signer.source
+        if (found := self.ca_at_hand()) is not None:
+            return found
         raise ConfigurationError(
             "listen.tls: type issuer needs a backend whose CA key is in the server itself, and "
             "there is none; expected type files; give the server a certificate in files",
