@@ -8,8 +8,10 @@ import os
 from functools import partial
 from pathlib import Path
 
+from meshsigner.app.nodes import POD_CONNECTIONS, agents_of
 from meshsigner.app.problems import Problems
 from meshsigner.authn.clusters import Cluster, ClusterAuthenticator, ClusterMember
+from meshsigner.authn.followed_pods import FollowedPods
 from meshsigner.authn.jwt import JwtAuthenticator
 from meshsigner.authn.key_sets import KeyOwners
 from meshsigner.authn.key_sources import (
@@ -19,6 +21,7 @@ from meshsigner.authn.key_sources import (
     KeySource,
     UrlKeys,
 )
+from meshsigner.authn.node import ClusterNodes, NodeRules
 from meshsigner.authn.public_keys import PublicKeys
 from meshsigner.authn.remote_clusters import Allowed, RemoteClusters
 from meshsigner.authn.token_review import TokenReviewAuthenticator
@@ -32,8 +35,15 @@ from meshsigner.kube import ConnectionSource, KubeconfigFile, KubernetesApi, in_
 from meshsigner.spiffe import TrustDomain
 
 
-def authenticator_of(config: Config) -> ClusterAuthenticator:
+def authenticator_of(
+    config: Config, followed: dict[str, ClusterNodes] | None = None
+) -> ClusterAuthenticator:
     """Return what proves the callers of all clusters.
+
+    Args:
+        config: The settings.
+        followed: Gets the clusters whose nodes' agents may ask for others, as remote
+            ones come and go.
 
     Raises:
         ConfigurationError: A kubeconfig, a URL or the pod's own account cannot
@@ -44,12 +54,13 @@ def authenticator_of(config: Config) -> ClusterAuthenticator:
         _cluster(section, section.trust_domain or config.trust_domain, owners, problems)
         for section in config.clusters
     ]
+    followed = {} if followed is None else followed
     remote = config.remote_clusters
     api = problems.attempt(partial(_remote_api, remote), where="remote_clusters")
     problems.settle()
     known = ClusterAuthenticator(clusters)
     if remote is not None and api is not None:
-        allowed = {section.id: _allowed(section, owners) for section in remote.allowed}
+        allowed = {section.id: _allowed(section, owners, followed) for section in remote.allowed}
         known.accompany(
             RemoteClusters(known=known, allowed=allowed, api=api, namespace=remote.namespace)
         )
@@ -60,12 +71,20 @@ def _remote_api(section: RemoteSection | None) -> KubernetesApi | None:
     return _api_server(section.kubeconfig, section.context) if section is not None else None
 
 
-def _allowed(section: RemoteCluster, owners: KeyOwners) -> Allowed:
-    return Allowed(build=partial(_remote_cluster, section, owners), aliases=section.aliases)
+def _allowed(
+    section: RemoteCluster, owners: KeyOwners, followed: dict[str, ClusterNodes]
+) -> Allowed:
+    return Allowed(
+        build=partial(_remote_cluster, section, owners, followed), aliases=section.aliases
+    )
 
 
-def _remote_cluster(section: RemoteCluster, owners: KeyOwners, source: ConnectionSource) -> Cluster:
-    namespaces = section.namespaces
+def _remote_cluster(
+    section: RemoteCluster,
+    owners: KeyOwners,
+    followed: dict[str, ClusterNodes],
+    source: ConnectionSource,
+) -> Cluster:
     return Cluster(
         cluster_id=section.id,
         trust_domain=section.trust_domain,
@@ -74,8 +93,28 @@ def _remote_cluster(section: RemoteCluster, owners: KeyOwners, source: Connectio
             for kind in section.authenticators
         ),
         aliases=section.aliases,
-        namespaces=None if namespaces == ALL_NAMESPACES else frozenset(namespaces),
+        namespaces=_namespaces(section),
+        companions=_pods(section, followed, source),
     )
+
+
+def _namespaces(section: RemoteCluster) -> frozenset[str] | None:
+    return None if section.namespaces == ALL_NAMESPACES else frozenset(section.namespaces)
+
+
+def _pods(
+    section: RemoteCluster, followed: dict[str, ClusterNodes], source: ConnectionSource
+) -> tuple[FollowedPods, ...]:
+    """Return what follows the cluster's pods, if its nodes' agents may ask for others."""
+    if section.node_authorization is None:
+        return ()
+    rules = NodeRules(
+        cluster=section.id,
+        trust_domain=section.trust_domain,
+        agents=agents_of(section.node_authorization),
+        namespaces=_namespaces(section),
+    )
+    return (FollowedPods(rules, KubernetesApi(source, max_connections=POD_CONNECTIONS), followed),)
 
 
 def _at_api_server(

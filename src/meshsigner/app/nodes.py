@@ -13,24 +13,29 @@ from meshsigner.authn.node import ClusterNodes, NodeAuthorizer, NodeRules
 from meshsigner.authn.pods import Account
 from meshsigner.config import Config
 from meshsigner.config.clusters import Cluster as ClusterSection
-from meshsigner.config.nodes import NodeAuthorization
+from meshsigner.config.nodes import NodeAccounts, NodeAuthorization
 from meshsigner.kube import KubeconfigFile, KubernetesApi, in_cluster
 from meshsigner.spiffe import TrustDomain
 
-_CONNECTIONS = 16  # one watch, the looks at single nodes
+POD_CONNECTIONS = 16  # one watch, the looks at single nodes
 
 
-def nodes_of(config: Config, authenticator: ClusterAuthenticator) -> NodeAuthorizer:
+def nodes_of(
+    config: Config,
+    authenticator: ClusterAuthenticator,
+    followed: dict[str, ClusterNodes] | None = None,
+) -> NodeAuthorizer:
     """Return who may ask for whom, in all clusters.
 
     Args:
         config: The settings.
         authenticator: Starts and ends what follows the clusters' pods.
+        followed: Has remote clusters too, while they are there.
 
     Raises:
         ConfigurationError: An API server's place is not known; holds all problems.
     """
-    known: dict[str, ClusterNodes] = {}
+    known = {} if followed is None else followed
     problems = Problems()
     for section in config.clusters:
         if section.node_authorization is None:
@@ -56,13 +61,18 @@ def rules_of(
         section: Those of its nodes.
         trust_domain: The server's own.
     """
-    accounts = [account.split("/") for account in section.accounts]
     return NodeRules(
         cluster=cluster.id,
         trust_domain=cluster.trust_domain or trust_domain,
-        agents=frozenset(Account(namespace, name) for namespace, name in accounts),
+        agents=agents_of(section),
         namespaces=frozenset(cluster.namespaces) if cluster.namespaces else None,
     )
+
+
+def agents_of(section: NodeAccounts) -> frozenset[Account]:
+    """Return whose nodes' agents they are that may ask for others."""
+    accounts = [account.split("/") for account in section.accounts]
+    return frozenset(Account(namespace, name) for namespace, name in accounts)
 
 
 def _follow(
@@ -73,4 +83,4 @@ def _follow(
         if section.kubeconfig is None
         else KubeconfigFile(section.kubeconfig, section.context)
     )
-    return FollowedPods(rules, KubernetesApi(source, max_connections=_CONNECTIONS), known)
+    return FollowedPods(rules, KubernetesApi(source, max_connections=POD_CONNECTIONS), known)

@@ -75,6 +75,7 @@ class Cluster:
         aliases: Other ids that mean this cluster.
         local: Callers without an id belong here.
         namespaces: The only namespaces that it may speak for; None is all.
+        companions: What else lives as long as a cluster that comes and goes.
     """
 
     cluster_id: str
@@ -83,6 +84,12 @@ class Cluster:
     aliases: tuple[str, ...] = ()
     local: bool = False
     namespaces: frozenset[str] | None = None
+    companions: tuple[Companion, ...] = ()
+
+    @property
+    def parts(self) -> tuple[ClusterMember | Companion, ...]:
+        """All that is started and ended with it."""
+        return (*self.authenticators, *self.companions)
 
 
 class ClusterAuthenticator:
@@ -101,7 +108,7 @@ class ClusterAuthenticator:
         if problems:
             raise ConfigurationError(*problems)
         self._members: list[ClusterMember | Companion] = [
-            member for cluster in clusters for member in cluster.authenticators
+            part for cluster in clusters for part in cluster.parts
         ]
         self._clusters = {name: cluster for cluster in clusters for name in _names(cluster)}
         self._expected: Mapping[str, str] = {}

@@ -136,10 +136,10 @@ class RemoteClusters:
         served = f"{len(self._running)} of {len(self._allowed)} allowed clusters are served"
         detail = "; ".join([served, *self._problems, f"Secrets: {watch.detail}"])
         parts = [
-            part
+            health
             for running in self._running.values()
-            for authenticator in running.cluster.authenticators
-            for part in authenticator.health()
+            for part in running.cluster.parts
+            for health in part.health()
         ]
         return [Health(name=NAME, ready=True, detail=detail), *map(_beside_readiness, parts)]
 
@@ -217,9 +217,9 @@ class RemoteClusters:
         source = RemoteConnection(connection)
         cluster = self._allowed[found.cluster_id].build(source)
         async with AsyncExitStack() as closing:
-            for member in cluster.authenticators:
-                closing.push_async_callback(member.aclose)
-                await member.start()
+            for part in cluster.parts:
+                closing.push_async_callback(part.aclose)
+                await part.start()
             self._known.add(cluster)
             running = _Running(
                 found=found, source=source, cluster=cluster, closing=closing.pop_all()

@@ -20,7 +20,7 @@ NodeAccount = Annotated[
 ]
 
 
-class NodeAuthorization(Section):
+class NodeAccounts(Section):
     """Lets a node's agent (ztunnel) ask for the workloads of its own node."""
 
     accounts: tuple[NodeAccount, ...] = Field(
@@ -29,6 +29,11 @@ class NodeAuthorization(Section):
         description="Service accounts of such agents, namespace/account (istiod's "
         "CA_TRUSTED_NODE_ACCOUNTS). Default: istio-system/ztunnel, as Istio's charts set it.",
     )
+
+
+class NodeAuthorization(NodeAccounts):
+    """The same, and where the pods are known that prove it."""
+
     kubeconfig: FilePath | None = Field(
         default=None,
         description="How to reach the API server whose pods are watched; needs get, list and "

@@ -19,6 +19,7 @@ from meshsigner.config.clusters import (
     Text,
 )
 from meshsigner.config.fields import FilePath, Section, TrustDomainName
+from meshsigner.config.nodes import NodeAccounts
 
 ALL_NAMESPACES: Literal["*"] = "*"
 
@@ -49,6 +50,11 @@ class RemoteCluster(Section):
         min_length=1,
         description="How its callers are proven, tried in this order, by its own API server: "
         "`token_review`, or `jwks` with the keys that it serves. Default: token_review.",
+    )
+    node_authorization: NodeAccounts | None = Field(
+        default=None,
+        description="Whose nodes' agents may ask for others; its account must be allowed to get, "
+        "list and watch pods there. Default: none, nobody acts for others.",
     )
 
 
