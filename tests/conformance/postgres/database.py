@@ -52,11 +52,14 @@ class Database:
         root: Directory of its own.
         port: On 127.0.0.1.
         settings: Beyond the usual ones.
+        small_mib: Size of a file system of its own in `small`, for a tablespace, MiB; 0 for none.
+            It is gone with the server's process.
     """
 
     root: Path
     port: int
     settings: dict[str, str] = field(default_factory=dict)
+    small_mib: int = 0
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -95,7 +98,14 @@ class Database:
         arguments = [f"--{name}={value}" for name, value in options.items()]
         with (self.root / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*_as_its_user(), BINARIES / "postgres", "-D", self.data, *arguments],
+                [
+                    *self._small_disk(),
+                    *_as_its_user(),
+                    BINARIES / "postgres",
+                    "-D",
+                    self.data,
+                    *arguments,
+                ],
                 cwd=self.root,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -148,6 +158,20 @@ class Database:
         done = self._run(program, *arguments)
         if done.returncode:
             raise RuntimeError(f"{program}: {done.stdout}{done.stderr}")
+
+    def _small_disk(self) -> list[str]:
+        """Return what mounts a small disk that this server alone sees."""
+        if not self.small_mib:
+            return []
+        small = self.root / "small"
+        small.mkdir(exist_ok=True)
+        user, group = identity()
+        options = f"size={self.small_mib}m,mode=0700,uid={user},gid={group}"
+        script = f'mount -t tmpfs -o {options} small "{small}" && exec "$@"'
+        mounts = ["unshare", "--mount"]
+        if os.geteuid() != 0:
+            mounts = ["unshare", "--map-current-user", "--keep-caps", "--mount"]
+        return [*mounts, "sh", "-c", script, "sh"]
 
     def _processes(self) -> list[int]:
         """Return its processes, the first one first: each backend is a group of its own."""

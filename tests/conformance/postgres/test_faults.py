@@ -167,6 +167,54 @@ def _frozen(database: Database) -> Iterator[None]:
         database.thaw()
 
 
+def test_full_disk_withholds_and_loses_nothing() -> None:
+    """Rows that do not fit are told as not stored, those before stay, and room makes all well."""
+    with databases() as (database,):
+        database.small_mib = 24
+        database.initialise()
+        database.sql(f"CREATE TABLESPACE small LOCATION '{database.root}/small'")
+        database.sql("GRANT CREATE ON TABLESPACE small TO signer")
+        database.sql("ALTER ROLE signer SET default_tablespace = small")
+        ballast = "SELECT repeat(md5(n::text), 60) FROM generate_series(1, 8000) AS n"
+        database.sql(f"CREATE TABLE ballast TABLESPACE small AS {ballast}")
+        inventory = PostgresInventory(_server_of(database))
+        inventory.probe()
+        told, refused = _fill(inventory)
+        assert "its disk is full: free space on it" in str(refused)
+        assert not refused.may_pass
+        assert not inventory.health().ready
+        database.sql("DROP TABLE ballast")
+        inventory.write(make_records(1), [])
+        assert inventory.health().ready
+        inventory.close()
+        found = database.sql("SELECT serial FROM meshsigner.certificates").split()
+        assert len(found) == len(told) + 1
+        assert {record.serial for record in told} <= set(found)
+
+
+def _fill(inventory: PostgresInventory) -> tuple[list[Record], RecordFailed]:
+    """Write until that fails; return what was told as stored, and why the rest was not."""
+    told: list[Record] = []
+    while len(told) < 50_000:
+        records = make_records(50)
+        try:
+            inventory.write(records, [])
+        except RecordFailed as error:
+            return told, error
+        told += records
+    raise AssertionError("the disk is not full")
+
+
+def _server_of(*servers: Database) -> PostgresServer:
+    return PostgresServer(
+        hosts=tuple(("127.0.0.1", server.port) for server in servers),
+        user="signer",
+        database="meshsigner",
+        schema="meshsigner",
+        ssl_mode="disable",
+    )
+
+
 def test_standby_that_was_promoted_has_every_row() -> None:
     """The primary dies under commits, its synchronous standby takes over: nothing told is lost."""
     with databases(2) as (primary, standby):
@@ -176,14 +224,7 @@ def test_standby_that_was_promoted_has_every_row() -> None:
         primary.stop()
         primary.settings = synchronous
         primary.start()
-        server = PostgresServer(
-            hosts=(("127.0.0.1", primary.port), ("127.0.0.1", standby.port)),
-            user="signer",
-            database="meshsigner",
-            schema="meshsigner",
-            ssl_mode="disable",
-        )
-        inventory = PostgresInventory(server)
+        inventory = PostgresInventory(_server_of(primary, standby))
         inventory.probe()
         assert "synchronous standbys: standby" in inventory.health().detail
         told: list[Record] = []
