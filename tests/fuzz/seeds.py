@@ -5,7 +5,9 @@ import binascii
 import json
 from collections.abc import Mapping, Sequence
 
+from tests.fakes.client_certificates import encode, forwarded
 from tests.fakes.tokens import claims, ec_key, jwk, jwks, make_token, rsa_key
+from tests.fuzz.targets import CLIENT
 from tests.vectors.make_csrs import all_cases
 from tests.vectors.pkcs10 import IDENTITY
 from tests.vectors.recorded_calls import FOLDER, recorded_calls, recorded_tokens
@@ -42,5 +44,7 @@ def seeds() -> Mapping[str, Sequence[bytes]]:
         "review": _reviews(),
         "message": [call.request for call in recorded_calls()],
         "identity": [IDENTITY.encode()],
+        "forwarded_header": [forwarded(CLIENT).encode(), f'Cert="{encode(CLIENT.pem)}"'.encode()],
+        "client_chain": [CLIENT.chain_pem, CLIENT.pem],
         "answer": [CHAIN.leaf_der, CHAIN.leaf_der.replace(_VERSION_3, b"\xa0\x03\x02\x01\x24", 1)],
     }

@@ -8,16 +8,22 @@ by atheris, guided by coverage, in `make fuzz`.
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
+from cryptography.hazmat.primitives import hashes
+
+from meshsigner.authn.client_chain import check_chain
 from meshsigner.authn.key_sets import InvalidKeySet, parse_key_set
 from meshsigner.authn.reviews import read_review
 from meshsigner.authn.strict_json import InvalidJson, parse_object
 from meshsigner.authn.tokens import TokenRules, check_token, parse_token
+from meshsigner.authn.xfcc import parse_forwarded
 from meshsigner.csr import parse_csr
 from meshsigner.errors import BackendUnavailable, InvalidCsr, Unauthenticated, WrongCertificate
 from meshsigner.rpc.proof import Proof
 from meshsigner.rpc.request import asked_lifetime, credentials, csr_pem, parse_message
 from meshsigner.spiffe import InvalidSpiffeId, SpiffeId, WorkloadId
 from meshsigner.verify import check_issued
+from tests.fakes.authority import NOW
+from tests.fakes.client_certificates import Mesh
 from tests.fakes.tokens import AUDIENCE, ISSUER, NOW_S, encode
 from tests.vectors.pkcs10 import pem
 from tests.vectors.recorded_orders import CHAIN, ORDER, chain_of
@@ -25,6 +31,9 @@ from tests.vectors.recorded_orders import CHAIN, ORDER, chain_of
 Target = Callable[[bytes], None]
 _RULES = TokenRules(audiences=(AUDIENCE,), issuer=ISSUER)
 _HEADER = encode(b'{"alg":"RS256","kid":"k1"}')
+MESH = Mesh()
+CLIENT = MESH.leaf()
+CLIENT_SHA256 = CLIENT.certificate.fingerprint(hashes.SHA256()).hex()
 
 
 def csr_text(data: bytes) -> None:
@@ -89,6 +98,24 @@ def identity(data: bytes) -> None:
             kind.parse(text)
 
 
+def forwarded_header(data: bytes) -> None:
+    """Read bytes as what a proxy says of its client; gRPC hands over text of any kind."""
+    with suppress(Unauthenticated):
+        parse_forwarded([data.decode(errors="surrogateescape")])
+
+
+def client_chain(data: bytes) -> None:
+    """Check bytes as the certificates that a client has shown.
+
+    Raises:
+        AssertionError: Another leaf than the one that was issued passed.
+    """
+    with suppress(Unauthenticated):
+        if check_chain(data, MESH.issuer, NOW).sha256 != CLIENT_SHA256:
+            msg = "a changed certificate passed its check"
+            raise AssertionError(msg)
+
+
 def answer(data: bytes) -> None:
     """Check bytes as the certificate that a signer returned.
 
@@ -114,6 +141,8 @@ TARGETS: Mapping[str, Target] = {
         review,
         message,
         identity,
+        forwarded_header,
+        client_chain,
         answer,
     )
 }
