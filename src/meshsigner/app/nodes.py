@@ -23,19 +23,19 @@ POD_CONNECTIONS = 16  # one watch, the looks at single nodes
 def nodes_of(
     config: Config,
     authenticator: ClusterAuthenticator,
-    followed: dict[str, ClusterNodes] | None = None,
+    known: dict[str, ClusterNodes] | None = None,
 ) -> NodeAuthorizer:
     """Return who may ask for whom, in all clusters.
 
     Args:
         config: The settings.
         authenticator: Starts and ends what follows the clusters' pods.
-        followed: Has remote clusters too, while they are there.
+        known: Gets the clusters; has remote ones too, while they are there.
 
     Raises:
         ConfigurationError: An API server's place is not known; holds all problems.
     """
-    known = {} if followed is None else followed
+    known = {} if known is None else known
     problems = Problems()
     for section in config.clusters:
         if section.node_authorization is None:
