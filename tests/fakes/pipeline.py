@@ -7,7 +7,7 @@ CA in memory; `MemoryInventory` keeps rows in a list. Each misbehaves when told.
 import asyncio
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -202,6 +202,7 @@ class FakeNodes:
         coming: Identities that are there once somebody has looked.
         looks: How often somebody has looked.
         stubborn: Asks for a look again and again.
+        on_look: What happens during a look.
     """
 
     def __init__(self, *there: str) -> None:
@@ -209,6 +210,7 @@ class FakeNodes:
         self.coming: set[str] = set()
         self.looks = 0
         self.stubborn = False
+        self.on_look: Callable[[], object] = lambda: None
 
     def authorize(
         self, caller: Caller, impersonated: str, now: datetime, *, looked: bool
@@ -224,6 +226,7 @@ class FakeNodes:
 
     async def _look(self) -> None:
         self.looks += not self.stubborn
+        self.on_look()
         self.there |= self.coming
 
     def health(self) -> Sequence[Health]:

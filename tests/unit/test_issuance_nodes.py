@@ -35,13 +35,14 @@ class _Node:
     """An issuance that lets agents act for workloads."""
 
     def __init__(self) -> None:
+        self.authenticator = FakeAuthenticator()
         self.nodes = FakeNodes(_SLEEP)
         self.signer = FakeSigner()
         self.inventory = MemoryInventory()
         metrics = Metrics()
         self.recorder = Recorder(self.inventory, metrics)
         self.issuance = Issuance(
-            authenticator=FakeAuthenticator(),
+            authenticator=self.authenticator,
             signers=[self.signer],
             recorder=self.recorder,
             policy=make_policy,
@@ -104,6 +105,14 @@ async def test_a_workload_that_is_not_known_yet_is_looked_for_once(node: _Node) 
     node.nodes.coming.add(_HTTPBIN)
     assert _uri(await node.ask(_HTTPBIN)) == _HTTPBIN
     assert node.nodes.looks == 1
+
+
+async def test_an_agent_is_proven_once_though_it_waits_for_a_look(node: _Node) -> None:
+    """A review that is forgotten meanwhile is not asked for a second time."""
+    node.nodes.coming.add(_HTTPBIN)
+    node.nodes.on_look = lambda: node.authenticator.unknown.add(_ZTUNNEL)
+    assert _uri(await node.ask(_HTTPBIN)) == _HTTPBIN
+    assert not node.authenticator.fetches
 
 
 async def test_statement_12_a_workload_that_is_not_found_is_refused(node: _Node) -> None:
