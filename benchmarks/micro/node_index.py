@@ -58,9 +58,8 @@ class _NoLooks:
     async def get(self, path: str) -> JsonObject:
         raise NotImplementedError(path)
 
-    async def pages(self, path: str, *, fields: str) -> AsyncIterator[Page]:
+    def pages(self, path: str, *, fields: str) -> AsyncIterator[Page]:
         raise NotImplementedError(path, fields)
-        yield
 
 
 class _Kept:

@@ -203,7 +203,7 @@ class Issuance:
         return True
 
     def _identify(self, member: Member, now: datetime) -> bool:
-        """Prove the caller, or park the member; one that has waited for a look is proven already."""
+        """Prove the caller, or park the member; one that waited for a look is proven already."""
         shown = member.ask.credentials
         found = member.caller if member.looked else self._authenticator.identify(shown, now)
         if isinstance(found, Parked):

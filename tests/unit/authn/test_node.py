@@ -131,7 +131,7 @@ async def test_statement_43_a_pod_that_failed_moved_or_went_is_no_reason() -> No
     world = _World()
     key, pod = key_and_pod(make_pod("other-1", account="other"))
     world.index.upsert(key, pod, None)
-    assert await world.settle(_OTHER)
+    assert (await world.settle(_OTHER)).uri == _OTHER
     world.index.upsert(key, dataclasses.replace(pod, node="node-2"), pod)
     assert "no live pod" in await world.refusal(_OTHER)
     world.source.pods.append(make_pod("other-1", account="other", phase="Failed"))
