@@ -21,6 +21,7 @@ from meshsigner.cli.terminal import fail, note, say, say_fields, say_json, warn
 from meshsigner.config import load_config
 from meshsigner.config.fields import Section
 from meshsigner.config.model import Config
+from meshsigner.config.sections import IssuerDirectory
 from meshsigner.errors import BackendUnavailable, ConfigurationError
 from meshsigner.signing.by_hand.handover import Outcome, hand_over, read_delivery
 from meshsigner.signing.by_hand.keys import (
@@ -146,16 +147,13 @@ def _place_of(config: Config, backend: str) -> _Place:
 
 def _directory_of(settings: Section, backend: str) -> Path:
     """Return the directory of a backend whose key is in a file."""
-    holders = (settings, getattr(settings, "source", None))
-    paths = [getattr(holder, "path", None) for holder in holders]
-    path = next((path for path in paths if isinstance(path, Path)), None)
-    if path is None:
+    if not isinstance(settings, IssuerDirectory):
         fail(
             Exit.INPUT,
-            f"backend {backend!r} has no CA that people sign; expected a key in a directory or in "
-            "an HSM; its own service issues what it needs",
+            f"backend {backend!r} has no CA that people sign; expected one of type directory or "
+            "pkcs11; its own CA issues what it needs",
         )
-    return path
+    return settings.path
 
 
 @contextmanager

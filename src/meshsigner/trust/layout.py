@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from meshsigner.errors import ConfigurationError
 from meshsigner.trust.findings import Findings
 
 MAX_FILE_BYTES = 1_048_576  # Kubernetes' bound on a whole Secret
@@ -225,3 +226,16 @@ def check_key_mode(path: Path, findings: Findings) -> None:
             f"has mode {mode:04o}, open to other users; expected 0600, its owner alone, who runs "
             f"the server; the key may be known to others: chmod 600 {path}, or make a new one",
         )
+
+
+def expect_closed(path: Path) -> None:
+    """Refuse a private key's file that is open to anybody but its owner, wherever it is read.
+
+    Raises:
+        ConfigurationError: It is, outside a Kubernetes Secret mount.
+    """
+    findings = Findings()
+    if not (path.parent / "..data").is_symlink():
+        check_key_mode(path, findings)
+    if findings.problems:
+        raise ConfigurationError(*findings.problems)

@@ -26,7 +26,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     for name in ("--module", "--token", "--pin", "--label", "--id"):
         parser.add_argument(name, required=True)
-    for name in ("--extractable", "--not-sensitive", "--no-sign", "--no-public"):
+    for name in ("--extractable", "--not-sensitive", "--no-sign", "--no-public", "--asks-always"):
         parser.add_argument(name, action="store_true")
     options = parser.parse_args()
     private, public = _attributes(sys.stdin.buffer.read())
@@ -37,6 +37,7 @@ def main() -> None:
         Attribute.SENSITIVE: not options.not_sensitive,
         Attribute.EXTRACTABLE: options.extractable,
         Attribute.SIGN: not options.no_sign,
+        Attribute.ALWAYS_AUTHENTICATE: options.asks_always,
     }
     token = pkcs11.lib(options.module).get_token(token_label=options.token)
     with token.open(rw=True, user_pin=options.pin) as session:

@@ -244,6 +244,13 @@ async def test_key_that_may_not_sign_is_refused(hsm: SoftHsm) -> None:
     assert "may not sign; expected CKA_SIGN true" in await refusal_of(hsm, settings_of(hsm, CA))
 
 
+async def test_key_that_asks_at_each_signature_is_refused(hsm: SoftHsm) -> None:
+    """Nobody could type the PIN for each certificate."""
+    hsm.add_key(CA.key, "--asks-always")
+    text = await refusal_of(hsm, settings_of(hsm, CA))
+    assert "asks for the PIN at each signature" in text
+
+
 @pytest.mark.parametrize("kind", ["p256", "p384", "rsa2048"])
 async def test_key_of_another_ca_is_refused(hsm: SoftHsm, kind: str) -> None:
     """A key that is not the certificate's is refused before it signs, whatever its kind."""

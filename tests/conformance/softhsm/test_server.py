@@ -108,6 +108,7 @@ async def test_churn_survives_every_fault_of_the_hsm(
                 await asyncio.sleep(CALM_S)
     assert max(back_s) < BACK_WITHIN_S, back_s
     assert set(tally.codes) <= ALLOWED, tally.codes
+    assert tally.codes["UNAVAILABLE"] > 0, "no fault reached a caller"
     longest_ms = max(float(ms) for ms in re.findall(r'"duration_ms":([0-9.]+)', server.said))
     assert longest_ms < LONGEST_ANSWER_MS
     check_leaves(tally)

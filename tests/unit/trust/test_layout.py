@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from meshsigner.errors import ConfigurationError
 from meshsigner.trust import layout
 from meshsigner.trust.findings import Findings
 from meshsigner.trust.layout import (
     CACERTS,
     TLS_SECRET,
     check_key_mode,
+    expect_closed,
     fingerprint,
     read_directory,
     read_file,
@@ -78,6 +80,18 @@ def test_closed_key_is_accepted(tmp_path: Path, mode: int) -> None:
     findings = Findings()
     check_key_mode(path, findings)
     assert findings.problems == []
+
+
+def test_key_elsewhere_is_held_to_the_same(tmp_path: Path) -> None:
+    """A key that is no CA's, such as a client's, must be its owner's alone too."""
+    path = tmp_path / "client.key"
+    path.touch(mode=0o600)
+    expect_closed(path)
+    path.chmod(0o640)
+    with pytest.raises(ConfigurationError, match="has mode 0640"):
+        expect_closed(path)
+    (tmp_path / "..data").symlink_to(tmp_path)  # a Secret's mount
+    expect_closed(path)
 
 
 def test_key_mode_is_checked_outside_a_mount_only(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from meshsigner.errors import BackendUnavailable
 from meshsigner.kube.connection import TlsFiles, read_at_most
 from meshsigner.signing.openbao.answers import Answer, JsonObject
 from meshsigner.signing.openbao.settings import OpenBaoServer
+from meshsigner.trust.layout import expect_closed
 
 MAX_ANSWER_BYTES = 1_048_576  # a batch of 500 RSA-4096 signatures has about 400,000
 _CONNECT_SHARE = 2  # half of a call's time may go into the connection
@@ -27,9 +28,14 @@ class OpenBaoConnection:
 
     Args:
         settings: Where it is and how TLS is checked.
+
+    Raises:
+        ConfigurationError: The file of our private key is open to others.
     """
 
     def __init__(self, settings: OpenBaoServer) -> None:
+        if settings.client_key is not None:
+            expect_closed(settings.client_key)
         self._settings = settings
         self._tls = TlsFiles(
             ca=settings.ca_file,

@@ -235,7 +235,7 @@ def find_private_key(session: pkcs11.Session, place: Place) -> pkcs11.PrivateKey
 
 
 def check_closed(key: pkcs11.PrivateKey, place: Place) -> None:
-    """Refuse a key that could leave the token, and one that may not sign.
+    """Refuse a key that could leave the token, and one that cannot sign for a server.
 
     Raises:
         ConfigurationError: It is such a key.
@@ -254,6 +254,11 @@ def check_closed(key: pkcs11.PrivateKey, place: Place) -> None:
         raise ConfigurationError(
             f"the private key with {place.key} may not sign; expected CKA_SIGN true; make the CA a "
             "key that may"
+        )
+    if _flag(key, Attribute.ALWAYS_AUTHENTICATE) is True:
+        raise ConfigurationError(
+            f"the private key with {place.key} asks for the PIN at each signature; expected "
+            "CKA_ALWAYS_AUTHENTICATE false; make the CA a key that one login opens"
         )
 
 

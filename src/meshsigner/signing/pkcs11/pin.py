@@ -24,7 +24,7 @@ from meshsigner.observe.logs import get_logger
 from meshsigner.observe.names import Event
 from meshsigner.signing.pkcs11.cryptoki import OK, PIN_FAULTS
 from meshsigner.trust.findings import Findings
-from meshsigner.trust.layout import check_key_mode, read_file
+from meshsigner.trust.layout import expect_closed, read_file
 from meshsigner.trust.writing import PRIVATE_MODE, locked, write_file
 
 _MARK = "pin-refused.json"
@@ -71,9 +71,8 @@ class PinFile:
 
     def read(self) -> Pin:
         """Read the file."""
+        expect_closed(self.path)
         findings = Findings()
-        if not (self.path.parent / "..data").is_symlink():  # as trust.layout: a Secret's mount
-            check_key_mode(self.path, findings)
         content = read_file(self.path, findings)
         if findings.problems or content is None:
             raise ConfigurationError(*findings.problems)
