@@ -124,7 +124,7 @@ class Controllers(Section):
         "certificate under it is shown: pods get changed ConfigMaps with delay. Default: 2m "
         "(kubelet's sync period and cache, each about one).",
     )
-    longest_leaf: Lifetime | None = Field(
+    longest_leaf: Annotated[timedelta, *duration_from("1s", "3650d")] | None = Field(
         default=None,
         description="How long a new root must have been everywhere before it may sign, and an old "
         "one stays after: the longest lifetime that is really asked for. Default: none, "

@@ -57,6 +57,32 @@ def serve(world: World, directory: Path, *names: object) -> ServingIssuer:
     return ServingIssuer(directory, world, names=chosen, clock=world.clock)  # type: ignore[arg-type]
 
 
+def test_statement_60_certificate_at_hand_stays_until_the_new_root_may_be_shown(
+    world: World, tmp_path: Path
+) -> None:
+    """A CA under another root is not shown before it is allowed, while the old one is good."""
+    allowed = [False]
+    serving = ServingIssuer(
+        tmp_path / "tls",
+        world,
+        names=NAMES,
+        clock=world.clock,
+        may_show=lambda files, _: allowed[0] and files is world.current,
+    )
+    assert serving.ensure(), "nothing was shown before: nobody can be too early"
+    before = chain_of(serving)
+    other = make_ca("other root")
+    world.swap(make_ca("two", issuer=other), other, ROOT)
+    assert not serving.ensure()
+    assert chain_of(serving) == before
+    world.now = before[0].not_valid_after_utc + timedelta(seconds=1)
+    assert serving.ensure(), "nothing is left to lose"
+    world.now = NOW
+    world.swap(make_ca("three", issuer=other), other, ROOT)
+    allowed[0] = True
+    assert serving.ensure()
+
+
 def chain_of(serving: ServingIssuer) -> list[x509.Certificate]:
     """Return what the server would present."""
     return x509.load_pem_x509_certificates(serving.certificate_file.read_bytes())

@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from meshsigner.errors import ConfigurationError
 from meshsigner.trust import IssuerDirectory
 from meshsigner.trust.directory import CaFiles
+from meshsigner.trust.succession import Roots
 from meshsigner.trust.watch import Events
 from tests.fakes.authority import (
     NOW,
@@ -191,6 +192,28 @@ async def test_refused_state_is_tried_again_by_time(tmp_path: Path) -> None:
     clock.now += timedelta(minutes=4)
     assert await followed.look()
     assert signs(followed) == "CN=later"
+
+
+async def test_statement_61_change_that_comes_too_early_is_refused(tmp_path: Path) -> None:
+    """Whoever knows how far the cluster is has a say, too; later the same change is taken."""
+    directory, early = tmp_path / "ca", ["the cluster lacks its root"]
+    write_files(directory, files_of(ONE))
+    followed = follow(directory)
+    seen: list[tuple[int, int]] = []
+
+    def faults(before: Roots, after: Roots) -> list[str]:
+        seen.append((len(before), len(after)))
+        return early
+
+    followed.also_refuse(faults)
+    other = make_ca("another")
+    write_files(directory, files_of(ONE, ROOT, other))
+    assert not await followed.look()
+    assert seen == [(1, 2)]
+    assert "the cluster lacks its root" in followed.health(NOW).detail
+    early.clear()
+    write_files(directory, files_of(ONE, ROOT, other))
+    assert await followed.look()
 
 
 async def test_unannounced_root_is_refused(tmp_path: Path) -> None:
