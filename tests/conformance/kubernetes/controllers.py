@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,7 +24,6 @@ from tests.conformance.kubernetes.cluster import ControlPlane
 PATIENCE_S = 30.0
 NAMESPACE = "meshsigner"
 LEASES = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases"
-_RUN = ("-m", "meshsigner", "cluster", "run", "--config")
 DURATION_S = 9.0  # of the lease, the default
 
 
@@ -71,7 +71,8 @@ def give_rights(cluster: ControlPlane) -> str:
     )
     rules = [dict(rule) for rule in everywhere]
     admin.create(f"{RBAC}/clusterroles", {"metadata": {"name": "controllers"}, "rules": rules})
-    admin.bind_cluster_role("controllers", NAMESPACE, "meshsigner")
+    for role in ("controllers", "system:auth-delegator"):  # the second for a server's token reviews
+        admin.bind_cluster_role(role, NAMESPACE, "meshsigner")
     return admin.token(NAMESPACE, "meshsigner", audiences=())
 
 
@@ -107,9 +108,23 @@ class Site:
         }
         document = {
             "trust_domain": "cluster.local",
-            "clusters": [{"id": "Kubernetes"}],
+            "clusters": [
+                {
+                    "id": "Kubernetes",
+                    "authenticators": [{"type": "token_review", "kubeconfig": str(kubeconfig)}],
+                }
+            ],
             "issuer": {"type": "directory", "path": str(self.ca)},
-            "listen": {"tls": {"type": "issuer", "dns_names": ["a.svc"]}},
+            "listen": {
+                "address": "127.0.0.1:0",
+                "tls": {
+                    "type": "issuer",
+                    "dns_names": ["a.svc"],
+                    "directory": str(self.folder / f"{name}-serving"),
+                },
+            },
+            "inventory": {"path": str(self.folder / f"{name}.db")},
+            "workers": 2,
             "admin": {"address": "127.0.0.1:0"},
             "controllers": controllers,
             "policy": {"maximum_lifetime": "24h"},
@@ -119,12 +134,14 @@ class Site:
         return path
 
     @contextmanager
-    def running(self, name: str = "one") -> Iterator["Running"]:
-        """Run the controllers for the length of a block."""
-        log = self.folder / f"{name}.log"
+    def running(
+        self, name: str = "one", what: tuple[str, ...] = ("cluster", "run")
+    ) -> Iterator["Running"]:
+        """Run the controllers, or a whole server, for the length of a block."""
+        log, path = self.folder / f"{name}.log", self.configuration(name)
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, *_RUN, str(self.configuration(name))],
+                [sys.executable, "-m", "meshsigner", *what, "--config", str(path)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -163,6 +180,13 @@ class Running:
         lines = [line for line in self.log.read_text().splitlines() if line.startswith("{")]
         found = [json.loads(line) for line in lines]
         return [line for line in found if line["event"].startswith(event)]
+
+    def page(self, path: str) -> str:
+        """Return a page of its admin port."""
+        (ready,) = self.said("ready")
+        with urllib.request.urlopen(f"http://{ready['admin']}{path}") as answer:
+            text: str = answer.read().decode()
+            return text
 
     def wait_for(self, event: str, count: int = 1) -> None:
         """Wait until it has said something so often."""

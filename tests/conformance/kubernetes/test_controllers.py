@@ -3,6 +3,8 @@
 import base64
 import itertools
 import json
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -311,6 +313,22 @@ def _is_signed_under(site: Site, roots: str) -> bool:
     secret = site.cluster.admin.get(ISTIOD)
     chain = x509.load_pem_x509_certificates(base64.b64decode(secret["data"]["tls.crt"]))
     return chain[-1].issuer == x509.load_pem_x509_certificate(roots.encode()).subject
+
+
+def test_one_worker_of_a_server_keeps_the_cluster(site: Site, cluster: ControlPlane) -> None:
+    """Of two workers one leads, beside its port; when it is killed the other one does."""
+    with site.running("whole", ("serve",)) as running:
+        running.wait_for("ready")
+        until(lambda: _has_roots(site, "default") and _leaf(site) is not None)
+        assert "meshsigner_controllers_leading 1.0" in running.page("/metrics")
+        assert "controllers: leads; 0 namespaces without the roots" in running.page(
+            "/healthz/ready"
+        )
+        (leading,) = running.said("leading, ")
+        os.kill(int(leading["me"].split("_")[-2]), signal.SIGKILL)
+        until(lambda: len(running.said("leading, ")) == 2, running.log.read_text)
+        namespace = _new_namespace(cluster)
+        until(lambda: _has_roots(site, namespace))
 
 
 def test_killed_leader_is_followed_within_15_s(site: Site, cluster: ControlPlane) -> None:
