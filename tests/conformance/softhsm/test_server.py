@@ -7,14 +7,17 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from tests.conformance.softhsm.served import Place
+from tests.conformance.softhsm.served import Place, load_ca
 from tests.conformance.softhsm.token import SoftHsm
-from tests.fakes.authority import is_signed_by, make_key
+from tests.fakes.authority import Ca, is_signed_by, make_key
 from tests.secret_scan import Secrets
 from tests.wire.agents import IDENTITY, Tally, agents
 from tests.wire.processes import Running, command
@@ -160,3 +163,55 @@ async def _back(tally: Tally, server: Running) -> float:
         assert time.monotonic() < began_s + 2 * BACK_WITHIN_S, server.said[-3_000:]
         await asyncio.sleep(0.05)
     return time.monotonic() - began_s
+
+
+async def test_ca_that_people_renewed_is_followed(server: Running, place: Place) -> None:
+    """A new certificate for the HSM's key is installed while the server runs: it signs from then on, without a restart and without a lost call, and what was issued before stays valid."""  # noqa: E501
+    await asyncio.to_thread(sign_request, place.folder)
+    async with agents(server.address(), place.folder, warm=4) as tally:
+        await tally.grown_by(10)
+        old = tally.leaves[0]
+        install = ("intermediate", "install", "ca.pem", "--config", "meshsigner.yaml")
+        done = await asyncio.to_thread(command, *install, "--backend", "hsm", cwd=place.folder)
+        assert done.returncode == 0, done.stderr
+        renewed = x509.load_pem_x509_certificate((place.folder / "ca.pem").read_bytes())
+        async with asyncio.timeout(20):
+            while not issued_under(tally.leaves[-1], renewed):
+                await asyncio.sleep(0.1)
+        await tally.grown_by(10)
+    assert not tally.lost
+    assert not issued_under(old, renewed)
+    check_leaves(tally)
+    await asyncio.to_thread(check_record, tally, server)
+
+
+def issued_under(leaf: x509.Certificate, ca: x509.Certificate) -> bool:
+    """Tell whether a leaf names a CA as its issuer."""
+    return leaf.issuer == ca.subject
+
+
+def sign_request(folder: Path) -> None:
+    """Ask for another certificate of the HSM's key, and sign it as people do, by another name."""
+    request = ("intermediate", "request", "--config", "meshsigner.yaml", "--backend", "hsm")
+    done = command(*request, "--out", "ca.csr", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    root = load_ca(folder / ".state" / "root-cert.pem", folder / ".state" / "ca" / "root-key.pem")
+    csr = x509.load_pem_x509_csr((folder / "ca.csr").read_bytes())
+    assert csr.public_key() == KEY.public_key()
+    name = x509.NameAttribute(x509.NameOID.COMMON_NAME, "renewed")
+    ca = make_ca_of(csr, x509.Name([name]), root)
+    (folder / "ca.pem").write_bytes(ca.public_bytes(Encoding.PEM))
+
+
+def make_ca_of(
+    csr: x509.CertificateSigningRequest, subject: x509.Name, root: Ca
+) -> x509.Certificate:
+    """Make the certificate that a request asks for, under another name."""
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(root.certificate.subject)
+    builder = builder.public_key(csr.public_key()).serial_number(x509.random_serial_number())
+    builder = builder.not_valid_before(now - timedelta(hours=1))
+    builder = builder.not_valid_after(now + timedelta(days=60))
+    for extension in csr.extensions:
+        builder = builder.add_extension(extension.value, extension.critical)
+    return builder.sign(root.key, hashes.SHA256())
