@@ -71,10 +71,10 @@ conformance: $(STAMP) ## Tests against foreign code: Istio's client, Kubernetes,
 	@$(MAKE) --no-print-directory servers conformance-build
 	$(BIN)/pytest -c tests/conformance/pytest.ini --rootdir=. tests/conformance
 
-soak: $(STAMP) ## The proofs of the agent under traffic for minutes instead of seconds
+soak: $(STAMP) ## The proofs of agent and backends under traffic for minutes instead of seconds
 	@$(BIN)/python -m tests.conformance.prerequisites
 	@$(MAKE) --no-print-directory servers conformance-build
-	$(BIN)/pytest -c tests/conformance/pytest.ini --rootdir=. --soak tests/conformance/sds
+	$(BIN)/pytest -c tests/conformance/pytest.ini --rootdir=. --soak tests/conformance/sds tests/conformance/softhsm/test_server.py tests/conformance/openbao/test_churn.py
 
 FUZZ    := .fuzz
 MUTANTS := .mutants
