@@ -18,7 +18,7 @@ import aiohttp
 
 from meshsigner.errors import BackendUnavailable
 from meshsigner.kube.connection import ConnectionSource
-from meshsigner.kube.exchange import JSON, Exchange
+from meshsigner.kube.exchange import ANYTHING, JSON, Exchange
 from meshsigner.kube.refusals import NotAllowed, NotFound
 
 TOKEN_REVIEWS = "/apis/authentication.k8s.io/v1/tokenreviews"  # noqa: S105 - a path
@@ -102,15 +102,18 @@ class KubernetesApi:
             BackendUnavailable: It says no, or nothing.
         """
         with contextlib.suppress(NotAllowed, NotFound):
-            await self._exchange.call("GET", READY)
+            await self._exchange.call("GET", READY, accept=ANYTHING)
 
     async def read(self, path: str) -> bytes:
         """Read a path as it is, at most 256 KiB.
 
+        Any media type is taken: a key set is `application/jwk-set+json`, and a
+        real API server answers 406 to those who want plain JSON.
+
         Args:
             path: Starts with a slash.
         """
-        return await self._exchange.call("GET", path)
+        return await self._exchange.call("GET", path, accept=ANYTHING)
 
     async def get(self, path: str) -> JsonObject:
         """Read one object, as the API server has it at this moment.

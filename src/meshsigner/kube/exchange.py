@@ -19,8 +19,9 @@ from meshsigner.kube.refusals import refusal
 MAX_ANSWER_BYTES = 256 * 1024
 MAX_REFUSAL_BYTES = 16 * 1024
 JSON = "application/json"
+ANYTHING = "*/*"
 
-_HEADERS = {"Accept": JSON, "Accept-Encoding": "identity", "User-Agent": "meshsigner"}
+_HEADERS = {"Accept-Encoding": "identity", "User-Agent": "meshsigner"}
 _SUCCESS = frozenset({200, 201})
 _UNAUTHORIZED = 401
 _TOO_MANY_REQUESTS = 429
@@ -57,6 +58,7 @@ class Exchange:
         content_type: str = JSON,
         query: Mapping[str, str] | None = None,
         limit_bytes: int = MAX_ANSWER_BYTES,
+        accept: str = JSON,
         secret: bool = False,
     ) -> bytes:
         """Make one request and return the body of an answer of success (200, 201).
@@ -70,6 +72,7 @@ class Exchange:
             content_type: What it is.
             query: Parameters.
             limit_bytes: Longest answer.
+            accept: Which media types are taken.
             secret: The request holds a secret, so nothing of a refusal is quoted: a
                 server in disorder may echo it.
 
@@ -77,7 +80,7 @@ class Exchange:
             BackendUnavailable: There is no such answer.
             ApiRefused: The answer is another one; by its status, one of its kinds.
         """
-        request = _Request(method, path, document, content_type, query)
+        request = _Request(method, path, document, content_type, query, accept)
         limits = aiohttp.ClientTimeout(total=self._timeout_s)
         async with self._answer(request, limits, secret=secret) as response:
             return await read_at_most(response, limit_bytes)
@@ -96,7 +99,7 @@ class Exchange:
         Raises:
             BackendUnavailable: As `call`, and while it is read: it broke, or fell silent.
         """
-        request = _Request("GET", path, None, JSON, query)
+        request = _Request("GET", path, None, JSON, query, JSON)
         limits = aiohttp.ClientTimeout(total=None, connect=self._timeout_s, sock_read=silence_s)
         async with self._answer(request, limits, begins_within_s=self._timeout_s) as response:
             yield response.content
@@ -154,7 +157,7 @@ class Exchange:
         request: "_Request",
         limits: aiohttp.ClientTimeout,
     ) -> aiohttp.ClientResponse:
-        headers = dict(_HEADERS)
+        headers = {**_HEADERS, "Accept": request.accept}
         if request.document is not None:
             headers["Content-Type"] = request.content_type
         if token is not None:
@@ -203,6 +206,7 @@ class _Request:
         document: Object to send.
         content_type: What it is.
         query: Parameters.
+        accept: Which media types are taken.
     """
 
     method: str
@@ -210,3 +214,4 @@ class _Request:
     document: Mapping[str, Any] | None = field(repr=False)
     content_type: str
     query: Mapping[str, str] | None
+    accept: str

@@ -94,7 +94,7 @@ class Admin:
         """
         try:
             status, answer = self._exchange(method, path, body, content_type)
-        except (http.client.HTTPException, ConnectionError):
+        except (http.client.HTTPException, ConnectionError, ssl.SSLEOFError):
             # A kept connection from before a restart; it opens itself anew.
             status, answer = self._exchange(method, path, body, content_type)
         document: dict[str, Any] = json.loads(answer) if answer[:1] == b"{" else {}

@@ -66,7 +66,8 @@ class Options:
     """What a cluster is started with.
 
     Attributes:
-        issuer: Issuer of service-account tokens; by default the name that most clusters share.
+        issuer: Issuer of service-account tokens; by default the name that most clusters share,
+            empty for the API server's own URL, so that its keys can be discovered there.
         controllers: Whether the controllers run too, without which there are no default service
             accounts, namespaces stay `Terminating`, and Deployments make no pods.
         audit_policy: An audit.k8s.io/v1 Policy; None writes no audit log.
@@ -244,7 +245,8 @@ def _api_server_command(
         "tls-private-key-file": key,
         "client-ca-file": authority.roots,
         "cert-dir": folder,
-        "service-account-issuer": options.issuer,
+        "service-account-issuer": options.issuer or f"https://{address}",
+        "service-account-jwks-uri": f"https://{address}/openid/v1/jwks",
         "service-account-key-file": token_key,
         "service-account-signing-key-file": token_key,
         "service-cluster-ip-range": "10.0.0.0/24",

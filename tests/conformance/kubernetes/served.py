@@ -113,7 +113,8 @@ def served(
     listen = free_address()
     admin = free_address(besides=listen)
     config = folder / "meshsigner.yaml"
-    config.write_text(json.dumps(_document(folder, listen, admin, members), indent=1))
+    document = {**_document(folder, listen, admin, members), **(sections or {})}
+    config.write_text(json.dumps(document, indent=1))
     log = folder / "meshsigner.log"
     with log.open("ab") as output:
         process = subprocess.Popen(

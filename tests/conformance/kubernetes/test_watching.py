@@ -1,14 +1,18 @@
 """Our watch follows a real API server through everything that happens to one."""
 
 import asyncio
+import time
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from meshsigner.kube import PODS, JsonObject, ObjectKey, Timing, Watch
+from meshsigner.kube import NAMESPACES, PODS, JsonObject, ObjectKey, Timing, Watch, key_of
+from tests.conformance.kubernetes.admin import Refusal
 from tests.conformance.kubernetes.client import client
-from tests.conformance.kubernetes.cluster import ControlPlane
+from tests.conformance.kubernetes.cluster import ControlPlane, Options, control_plane
 
 WAIT_S = 20.0
 QUICK = Timing(lasts_s=2.0, silence_s=3.0, longest_pause_s=0.5, settled_s=0.5)
@@ -84,3 +88,98 @@ async def test_pods_are_followed_as_they_change(kubernetes: ControlPlane, namesp
         ]
         assert dict(watch.objects) == {(namespace, "new"): ("bar", "n2")}
         await watch.aclose()
+
+
+class Names:
+    """What is known of a collection, kept by a follower from what it is told."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self.known: set[str] = set()
+        self.lists = 0
+
+    def upsert(self, key: ObjectKey, value: Any, previous: Any) -> None:
+        """Add a name."""
+        del value, previous
+        self.known.add(key.name)
+
+    def delete(self, key: ObjectKey, previous: Any) -> None:
+        """Remove a name."""
+        del previous
+        self.known.remove(key.name)
+
+    def replaced(self) -> None:
+        """Count lists."""
+        self.lists += 1
+
+
+async def test_a_watch_outlives_its_api_server(tmp_path: Path) -> None:
+    """Frozen, stopped, its store stopped, its memory too short: the snapshot is right again."""
+    with control_plane(tmp_path, Options(controllers=False)) as cluster:
+        await asyncio.to_thread(cluster.admin.create_namespace, "before")
+        names = Names()
+        async with client(cluster, timeout_s=2.0) as api:
+            path = NAMESPACES.collection()
+            watch = Watch(api, path, name="spaces", project=key_of, follower=names, timing=QUICK)
+            watch.start()
+            await until(lambda: "before" in names.known)
+            for fault in (frozen, stopped, store_stopped):
+                await asyncio.to_thread(fault, cluster, watch)
+                await asyncio.to_thread(
+                    cluster.admin.create_namespace, fault.__name__.replace("_", "-")
+                )
+                await until(partial(has, names, fault.__name__.replace("_", "-")))
+                await until(partial(in_sync, watch))
+            # A restarted API server has forgotten what was before it, and says 410.
+            assert names.lists >= 2
+            await watch.aclose()
+    assert {key.name for key in watch.objects} == names.known
+
+
+def has(names: Names, name: str) -> bool:
+    """Tell whether a name is known."""
+    return name in names.known
+
+
+def in_sync(watch: Watch[Any]) -> bool:
+    """Tell whether a watch follows."""
+    return watch.synced_since is not None
+
+
+def lost(watch: Watch[Any]) -> None:
+    """Wait until a watch knows that it has lost its server."""
+    deadline = time.monotonic() + WAIT_S
+    while in_sync(watch):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def frozen(cluster: ControlPlane, watch: Watch[Any]) -> None:
+    """Let the API server stand still until that is noticed."""
+    cluster.api_server.freeze()
+    lost(watch)
+    cluster.api_server.thaw()
+
+
+def stopped(cluster: ControlPlane, watch: Watch[Any]) -> None:
+    """Stop and start the API server."""
+    cluster.api_server.stop()
+    lost(watch)
+    cluster.start_api_server()
+
+
+def store_stopped(cluster: ControlPlane, watch: Watch[Any]) -> None:
+    """Stop and start its store, whether a watch notices or not."""
+    del watch
+    cluster.etcd.stop()
+    time.sleep(1.0)
+    cluster.start_etcd()
+    deadline = time.monotonic() + WAIT_S
+    while True:
+        try:
+            cluster.admin.get("/readyz")
+        except (Refusal, OSError):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        else:
+            return

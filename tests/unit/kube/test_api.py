@@ -240,6 +240,20 @@ async def test_a_path_is_read_as_it_is(api: KubernetesApi, server: KubernetesApi
     assert api.server == server.http.url
 
 
+async def test_a_key_set_has_a_media_type_of_its_own(
+    api: KubernetesApi, server: KubernetesApiServer
+) -> None:
+    """A real API server answers 406 to those who do not take `application/jwk-set+json`."""
+
+    async def strict(request: web.BaseRequest) -> web.StreamResponse:
+        takes = request.headers["Accept"]
+        fits = "*/*" in takes or "application/jwk-set+json" in takes
+        return web.Response(body=b"{}", status=200 if fits else 406)
+
+    server.http.paths["/openid/v1/jwks"] = strict
+    assert await api.read("/openid/v1/jwks") == b"{}"
+
+
 async def test_the_credential_is_sent_with_every_call(
     api: KubernetesApi, server: KubernetesApiServer
 ) -> None:
