@@ -20,8 +20,10 @@ from meshsigner.authn.client_chain import parse_chain
 from meshsigner.errors import Unauthenticated
 
 # A value in quotes, in which a backslash escapes; or one without, up to the next separator.
-_PAIR = re.compile(r'([A-Za-z]{1,16})=(?:"((?:[^"\\]|\\.)*)"|([^",;]*))')
-_URL_ENCODED_PEM = re.compile(r"(?:[A-Za-z0-9._~/:@!$'()*+=-]|%[0-9A-Fa-f]{2})+")
+_PAIR = re.compile(r'([A-Za-z]{1,16})=(?:"([^"\\]*(?:\\.[^"\\]*)*)"|([^",;]*))')
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+_URL_ENCODED = re.compile(r"[A-Za-z0-9._~/:@!$'()*+=%-]+")
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
 def parse_forwarded(values: Sequence[str]) -> bytes:
@@ -65,7 +67,7 @@ def _pairs(element: str) -> Iterator[tuple[str, str]]:
         if match is None:
             raise Unauthenticated("x-forwarded-client-cert that cannot be read")
         key, quoted, plain = match.groups()
-        yield key, plain if quoted is None else re.sub(r"\\(.)", r"\1", quoted, flags=re.DOTALL)
+        yield key, plain if quoted is None else _ESCAPED.sub(r"\1", quoted)
         position = match.end() + 1
         separator = element[match.end() : position]
         if not separator:
@@ -76,7 +78,7 @@ def _pairs(element: str) -> Iterator[tuple[str, str]]:
 
 def _decode(value: str) -> bytes:
     """Undo the URL encoding; a plus sign is itself, for PEM is full of them."""
-    if not _URL_ENCODED_PEM.fullmatch(value):
+    if not _URL_ENCODED.fullmatch(value) or _BAD_ESCAPE.search(value):
         raise Unauthenticated("x-forwarded-client-cert with a certificate that is not URL-encoded")
     return unquote_to_bytes(value)
 
