@@ -18,6 +18,7 @@ from benchmarks.reporting.compare import compare_runs
 from benchmarks.reporting.files import load_run
 from benchmarks.reporting.picture import draw_picture
 from benchmarks.scenarios import agent, one_core, one_core_report
+from benchmarks.scenarios.backends import BACKENDS
 from benchmarks.scenarios.every import EVERY
 from benchmarks.scenarios.material import Plan
 from benchmarks.scenarios.mint import cache_directory
@@ -158,7 +159,7 @@ def all_command(**values: Any) -> None:
 
 take_options(all_command)
 app.command("all")(all_command)
-for scenario in (*EVERY, SOAK, MIXED):
+for scenario in (*EVERY, SOAK, MIXED, BACKENDS):
     app.command(scenario.name)(command_of(scenario))
 
 peers_commands.register(app)

@@ -81,9 +81,14 @@ class Auditor:
     """
 
     def __init__(self, roots: Sequence[x509.Certificate] = ()) -> None:
-        self._chains = ChainCheck(roots) if roots else None
+        self._roots = list(roots)
+        self._chains = ChainCheck(self._roots) if roots else None
         self.issued: dict[int, bytes] = {}
         self.issuers: Counter[tuple[str, ...]] = Counter()
+
+    def trust(self, roots: Sequence[x509.Certificate]) -> None:
+        """Take further roots for good, if chains are looked at."""
+        self._roots += roots
 
     def fault(self, call: Call, answer: Answer) -> str:
         """Return what is wrong with an answer that claims to be fine; empty if nothing is."""

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from cryptography import x509
+
 from benchmarks.load.audit import Auditor, compare_inventory
 from benchmarks.load.keys import KeyType
 from benchmarks.load.loads import CallSlice, Closed, Fresh, Load, Pace, Way
@@ -170,6 +172,10 @@ class Lab:
                 yield running
             finally:
                 self._running.remove(running)
+
+    def trust(self, roots: Sequence[x509.Certificate]) -> None:
+        """Take further roots for good."""
+        self._auditor.trust(roots)
 
     def memory_mib(self) -> float:
         """Return the resident memory of all server processes now; 0 if they are not here."""
