@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.conformance.softhsm.served import Place, load_ca
-from tests.conformance.softhsm.token import SoftHsm
+from tests.conformance.softhsm.token import PIN, SoftHsm
 from tests.fakes.authority import Ca, is_signed_by, make_key
 from tests.secret_scan import Secrets
 from tests.wire.agents import IDENTITY, Tally, agents
@@ -94,6 +94,21 @@ async def test_certificates_come_from_the_hsm_and_are_recorded(
         "0",
         "1",
     }
+
+
+def test_workers_try_a_wrong_pin_once_all_together(
+    place: Place, hsm: SoftHsm, no_secrets: Secrets
+) -> None:
+    """Of two workers one tries; with the right PIN in the file both log in, without a restart."""
+    hsm.write_pin("999999")
+    with place.serve(no_secrets) as server:
+        server.wait_for(r"(refused the PIN [^\n]*\n[^$]*){2}")
+        time.sleep(3.0)  # more than two attempts at a backend that is away
+        assert hsm.count("C_Login") == 1
+        hsm.write_pin(PIN)
+        server.wait_for(r"(backend has its issuer[^$]*){2}")
+        assert hsm.count("C_Login") == 3
+        assert "999999" not in server.said
 
 
 async def test_churn_survives_every_fault_of_the_hsm(

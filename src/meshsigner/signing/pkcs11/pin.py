@@ -10,7 +10,6 @@ Source: PKCS #11 v2.40 3.2 (CKF_USER_PIN_LOCKED, _FINAL_TRY, _COUNT_LOW).
 """
 
 import json
-import multiprocessing
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -195,18 +194,18 @@ class PinGuard:
 
 
 def _run() -> str:
-    """Name this run of the server: the same in all of its workers, another after a restart."""
-    parent = multiprocessing.parent_process()
-    process = os.getpid() if parent is None else parent.pid
-    return f"{process}:{_began(process)}"
+    """Name this run of the server: the same in all of its workers, another after a restart.
 
+    A worker's parent, the supervisor, runs the same program as itself; that of a
+    server of one process is a shell or an init.
 
-def _began(process: int | None) -> str:
-    """Return when a process began: field 22, counted behind the name, which may hold anything.
-
-    Source: proc(5).
+    Source: proc(5): `exe`; field 22 of `stat`, counted behind the name.
     """
+    own, parent = os.getpid(), os.getppid()
     try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
-    except OSError:  # no such file system: a process number used again would then be taken for one
-        return ""
+        is_worker = os.path.samefile(f"/proc/{parent}/exe", "/proc/self/exe")  # noqa: PTH121 - no such paths
+        process = parent if is_worker else own
+        begun = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:  # no such file system, or another user's process: this one alone, then
+        return str(own)
+    return f"{process}:{begun}"
