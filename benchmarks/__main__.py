@@ -16,7 +16,7 @@ from benchmarks.peers import commands as peers_commands
 from benchmarks.progress import Display
 from benchmarks.reporting.compare import compare_runs
 from benchmarks.reporting.files import load_run
-from benchmarks.reporting.picture import draw_picture
+from benchmarks.reporting.picture import save_picture
 from benchmarks.scenarios import agent, one_core, one_core_report
 from benchmarks.scenarios.backends import BACKENDS
 from benchmarks.scenarios.every import EVERY
@@ -148,8 +148,7 @@ def picture_command(
     stretch: Annotated[str, typer.Option(help="Which stretch; the last one.")] = "",
 ) -> None:
     """Draw the small picture of a run, as the README shows it."""
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    picture.write_text(draw_picture(load_run(run), stretch))
+    save_picture(picture, load_run(run), stretch)
 
 
 def all_command(**values: Any) -> None:

@@ -19,6 +19,7 @@ from benchmarks.load.tokens import TokenIssuer
 from benchmarks.peers.authority import ISSUER, TRUST_DOMAIN
 from benchmarks.progress import Display
 from benchmarks.reporting.files import save_run
+from benchmarks.reporting.picture import save_picture
 from benchmarks.reporting.terminal import show
 from benchmarks.scenarios.lab import Lab, Settings
 from benchmarks.scenarios.mesh import load_token_issuer
@@ -68,6 +69,9 @@ class Options:
     ] = None
     ca: Annotated[KeyType, _option("Kind of the CA's key.")] = "p256"
     out: Annotated[Path, _option("Where reports go.")] = Path("bench-results")
+    picture: Annotated[
+        Path | None, _option("SVG file for the small picture of the last stretch.")
+    ] = None
     subject: Annotated[Literal["meshsigner", "istio-ca"], _option("Which server is started.")] = (
         "meshsigner"
     )
@@ -151,6 +155,8 @@ def run_scenario(scenario: Scenario, options: Options) -> dict[str, Any]:
             raise typer.Exit(NOT_STARTED) from error
     data = lab.as_data() | {"title": scenario.title}
     page = save_run(options.out, data)
+    if options.picture is not None:
+        save_picture(options.picture, data)
     if not options.as_json:
         show(Console(), data, page)
     return data

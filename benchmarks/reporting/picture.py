@@ -1,6 +1,7 @@
 """The one picture of a run that a README has room for."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from benchmarks.reporting.charts import draw_summary
@@ -21,3 +22,10 @@ def draw_picture(data: Mapping[str, Any], stretch: str) -> str:
         names = ", ".join(one["name"] for one in data["stretches"])
         raise ValueError(f"no stretch {stretch!r}; there are: {names}")
     return draw_summary([("", found[-1])])
+
+
+def save_picture(file: Path, data: Mapping[str, Any], stretch: str = "") -> None:
+    """Write the picture of a stretch; see `draw_picture`."""
+    picture = draw_picture(data, stretch)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(picture)
