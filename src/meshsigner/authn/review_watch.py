@@ -59,11 +59,13 @@ class ReviewWatch:
         self._problem = problem
 
     def doubts(self, doubt: str | None) -> None:
-        """Note what it says of itself.
+        """Note what it says of itself; nothing new while it does not answer at all.
 
         Args:
             doubt: Why it is not ready; None when it is.
         """
+        if self._problem is not None:
+            return
         if doubt is not None and self._doubt is None:
             get_logger().error(Event.TOKEN_REVIEWS_DOUBTED, cluster=self._cluster, problem=doubt)
         self._doubt = doubt

@@ -194,6 +194,7 @@ class TokenReviewAuthenticator:
         try:
             return read_review(status, self._rules.audiences)
         except DoubtfulRefusal:
+            self._watch.answered()
             await self._check_ready()
             raise
 

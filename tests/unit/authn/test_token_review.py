@@ -369,7 +369,8 @@ async def test_statement_16_a_doubtful_refusal_needs_a_server_that_is_well(
             with pytest.raises(BackendUnavailable, match="a refusal that is not believed"):
                 await parked(authenticator, clock).fetch()
     assert [line["event"] for line in lines] == [
-        "API server not ready, doubtful refusals are not believed"
+        "token reviews work",
+        "API server not ready, doubtful refusals are not believed",
     ]
     parked(authenticator, clock)  # nothing was remembered
     reviewer.unready = None
@@ -389,6 +390,21 @@ async def test_statement_16_a_server_that_is_not_ready_itself_is_told(
             await asyncio.sleep(0)
     assert authenticator.health()[0].ready
     assert authenticator._watch.probe_pause_s() == 5.0
+
+
+async def test_a_server_that_is_away_is_told_as_away_and_not_as_doubtful(
+    authenticator: TokenReviewAuthenticator, reviewer: FakeReviewer
+) -> None:
+    """One fault, one line."""
+    reviewer.fault = reviewer.unready = away()
+    with capture_logs() as lines:
+        await authenticator.start()
+        async with asyncio.timeout(5):
+            while not lines:
+                await asyncio.sleep(0)
+        await asyncio.sleep(0.01)
+    assert [line["event"] for line in lines] == ["token reviews fail"]
+    assert authenticator.health()[0].detail == "connection refused"
 
 
 async def test_a_token_with_strange_answers_does_not_make_us_unready(
