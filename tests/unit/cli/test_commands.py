@@ -32,6 +32,7 @@ def test_commands_are_those_of_the_documentation() -> None:
     assert {" ".join(command) for command in COMMANDS} == {
         "serve",
         "request",
+        "backends",
         "check-config",
         "config-reference",
         "version",

@@ -1,0 +1,51 @@
+"""When a backend is left alone, and when it is tried again."""
+
+import time
+
+from meshsigner.dispatch.breaker import Breaker, Circuit
+from meshsigner.errors import BackendUnavailable
+
+DOWN = BackendUnavailable("connection refused")
+
+
+def _breaker() -> Breaker:
+    return Breaker(failures=3, recovery_s=0.05, wrong_recovery_s=0.05)
+
+
+def test_it_opens_after_failures_in_a_row() -> None:
+    """A success in between starts the count anew."""
+    breaker = _breaker()
+    for _ in range(2):
+        breaker.failed(DOWN)
+    breaker.succeeded()
+    for _ in range(2):
+        breaker.failed(DOWN)
+    assert breaker.circuit is Circuit.CLOSED
+    breaker.failed(DOWN)
+    assert breaker.circuit is Circuit.OPEN
+
+
+def test_after_a_moment_it_is_tried_and_closes_with_a_success() -> None:
+    """Half open until the trial ends: a failure opens it again, a success closes it."""
+    breaker = _breaker()
+    for _ in range(3):
+        breaker.failed(DOWN)
+    time.sleep(0.06)
+    assert breaker.circuit is Circuit.TRYING
+    breaker.failed(DOWN)
+    assert breaker.circuit is Circuit.OPEN
+    time.sleep(0.06)
+    breaker.succeeded()
+    assert breaker.circuit is Circuit.CLOSED
+
+
+def test_a_wrong_certificate_opens_it_at_once_until_it_signs_right() -> None:
+    """No answer alone closes it: what it signs must be right."""
+    breaker = _breaker()
+    breaker.signed_wrong()
+    assert breaker.circuit is Circuit.OPEN
+    time.sleep(0.06)
+    breaker.succeeded()
+    assert breaker.circuit is Circuit.TRYING
+    breaker.signed_right()
+    assert breaker.circuit is Circuit.CLOSED
