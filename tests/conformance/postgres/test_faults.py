@@ -228,7 +228,12 @@ def test_standby_that_was_promoted_has_every_row() -> None:
         inventory.probe()
         assert "synchronous standbys: standby" in inventory.health().detail
         told: list[Record] = []
-        failing = threading.Timer(1.0, lambda: (primary.kill(), standby.promote()))
+
+        def fail_over() -> None:
+            primary.kill()
+            standby.promote()
+
+        failing = threading.Timer(1.0, fail_over)
         failing.start()
         deadline = time.monotonic() + 20
         after = 0

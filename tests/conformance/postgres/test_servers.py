@@ -42,7 +42,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def schema(request: pytest.FixtureRequest) -> str:
     """Return a schema of the test's own."""
-    return request.node.name[:40].strip("]").replace("[", "_")
+    return str(request.node.name)[:40]
 
 
 @pytest.fixture

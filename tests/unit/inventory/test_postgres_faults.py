@@ -16,7 +16,7 @@ SERVER = PostgresServer(
 NO_TLS = ConnectionError('PostgreSQL server at "db" rejected SSL upgrade')
 
 
-class _DataError(asyncpg.InterfaceError, ValueError):
+class _DataError(asyncpg.InterfaceError, ValueError):  # type: ignore[misc]  # no types
     """As the library raises for a value that it cannot send."""
 
 
