@@ -32,9 +32,10 @@ lock: ## Update the dependency locks (the one command for it)
 protos: $(STAMP) ## Regenerate the checked-in protobuf messages
 	$(BIN)/python -m grpc_tools.protoc -I meshsigner/_proto=protos --python_out=src --pyi_out=src $$(cd protos && find . -name '*.proto' | sed 's,^\./,meshsigner/_proto/,')
 
-docs: $(STAMP) ## Write docs/config.md and docs/agent-config.md from the models of the configuration
+docs: $(STAMP) ## Write docs/config.md, docs/agent-config.md and the chart's pages from what they describe
 	$(BIN)/meshsigner config-reference > docs/config.md
 	$(BIN)/meshsigner config-reference --agent > docs/agent-config.md
+	$(BIN)/python -m charts.pages
 
 run: $(STAMP) ## Start the server on its embedded defaults and sign a sidecar's CSR
 	$(BIN)/meshsigner dev run --demo
@@ -46,7 +47,7 @@ demo: $(STAMP) ## Two real Envoys with mTLS, whose certificates change under a l
 lint: $(STAMP) ## ruff, formatter and mypy --strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy src tests benchmarks examples
+	$(BIN)/mypy src tests benchmarks examples charts
 
 format: $(STAMP) ## Let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
