@@ -112,6 +112,7 @@ class IntermediateKeeper:
         self._look_every_s = look_every_s
         self._first_pause_s = first_pause_s
         self._pause_s = first_pause_s
+        self._looking = asyncio.Lock()
         self._current: CaFiles | None = None
         self._problem = ""
         self._not_before_s = 0.0
@@ -124,12 +125,13 @@ class IntermediateKeeper:
 
     async def look(self) -> None:
         """Take what another worker got; ask for another one if it is time."""
-        try:
-            await self._load()
-            if self._due() and asyncio.get_running_loop().time() >= self._not_before_s:
-                await self._renew()
-        except MeshsignerError as error:
-            self._failed(error)
+        async with self._looking:
+            try:
+                await self._load()
+                if self._due() and asyncio.get_running_loop().time() >= self._not_before_s:
+                    await self._renew()
+            except MeshsignerError as error:
+                self._failed(error)
 
     def health(self, now: datetime) -> Health:
         """Say whether there is one, until when, and whether its renewal is in danger."""
