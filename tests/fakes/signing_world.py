@@ -102,7 +102,8 @@ async def signing_world(
     try:
         yield world
     finally:
-        world.inventory.gate.set()
+        if isinstance(world.inventory, MemoryInventory):
+            world.inventory.gate.set()
         await world.issuance.drain(0)
         await world.recorder.close()
 

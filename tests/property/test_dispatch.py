@@ -53,7 +53,7 @@ _calls = st.builds(
     key=st.integers(0, 2),
     pause=st.integers(0, 20),
     gives_up=st.none() | st.integers(0, 40),
-    lives_s=st.sampled_from([0.0, 0.6]),
+    lives_s=st.sampled_from([0.0, 0.3]),
 )
 _weathers = st.builds(
     _Weather,
@@ -82,7 +82,7 @@ def _remote(weather: _Weather) -> FakeRemote:
         finds=weather.finds,
         intents=weather.intents,
     )
-    limits = BackendLimits(batch=weather.batch, in_flight=weather.in_flight, call_s=0.3)
+    limits = BackendLimits(batch=weather.batch, in_flight=weather.in_flight, call_s=0.15)
     remote = FakeRemote("remote", limits=limits, capabilities=capabilities)
     remote.faults = [_FAULTS[fault]("as told") for fault in weather.faults]
     remote.lost = weather.lost
@@ -122,7 +122,7 @@ async def _play(world: SigningWorld, calls: list[_Call]) -> list[Chain | BaseExc
     return outcomes
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(calls=st.lists(_calls, min_size=1, max_size=20), weather=_weathers)
 def test_every_call_of_a_remote_backend_ends_as_it_must(
     calls: list[_Call], weather: _Weather
