@@ -1,5 +1,6 @@
 """Tests of the intermediate mode over a CA in memory: when it asks, what it takes, who signs."""
 
+import asyncio
 import stat
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -232,9 +233,7 @@ async def test_files_survive_a_restart_and_are_shared(tmp_path: Path) -> None:
     await first.start()
     await second.start()
     world.now = NOW + LIFE * 0.6
-    await second.look()
-    await first.look()
-    assert first.issuer(world.now).certificate == second.issuer(world.now).certificate
+    await _agree(world, first, second)
     world.above.error = BackendUnavailable("away")
     later = world.process()
     await later.start()
@@ -246,6 +245,15 @@ async def test_files_survive_a_restart_and_are_shared(tmp_path: Path) -> None:
     assert len(world.above.asked) == 2
     mode = stat.S_IMODE((tmp_path / "ca" / "ca-key.pem").stat().st_mode)
     assert mode == 0o600
+
+
+async def _agree(world: World, *workers: IntermediateSigner) -> None:
+    """Wait until all have the next intermediate."""
+    async with asyncio.timeout(5.0):
+        while {worker.issuer(world.now).generation for worker in workers} != {2}:
+            for worker in workers:
+                await worker.look()
+    assert len({worker.issuer(world.now).certificate for worker in workers}) == 1
 
 
 async def test_who_holds_the_lock_renews(tmp_path: Path) -> None:
