@@ -63,7 +63,7 @@ $(SERVERS_STAMP): requirements/servers.lock
 	$(SERVERS)/bin/python -m pip install --quiet --require-hashes -r requirements/servers.lock
 	@touch $@
 
-conformance-build: $(STAMP) ## Build Istio's client and agent, Kubernetes and etcd for the conformance tests (cached outside the tree)
+conformance-build: $(STAMP) ## Build Istio's client, agent and CA, Kubernetes and etcd for the conformance tests (cached outside the tree)
 	$(BIN)/python -m tests.conformance.go_binary
 
 # What make cannot install by itself is named first, all of it at once, before anything is built.

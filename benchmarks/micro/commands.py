@@ -1,12 +1,16 @@
 """The small measurements' part of the command line."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.console import Group
 
-from benchmarks.micro import group_commit, refusals, turns, workers
+from benchmarks.micro import group_commit, herd_memory, refusals, turns, variants, workers
 from benchmarks.peers.running import RESULTS, AsJson, Calls, Results, Rounds, measuring, show
+
+_VARIANTS_EXAMPLE: Final = (
+    "Example: python -m benchmarks variants --variant GRPC_EXPERIMENTS=-event_engine_listener"
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -17,6 +21,8 @@ def register(app: typer.Typer) -> None:
     )
     app.command("workers", epilog="Example: python -m benchmarks workers --rounds 5")(_workers)
     app.command("refusals", epilog="Example: python -m benchmarks refusals --rounds 3")(_refusals)
+    app.command("variants", epilog=_VARIANTS_EXAMPLE)(_variants)
+    app.command("herd-memory", epilog="Example: python -m benchmarks herd-memory")(_herd_memory)
 
 
 def _turns(
@@ -73,3 +79,42 @@ def _refusals(
         samples = refusals.run(rounds, calls, work, results / "cache", on_stage)
     data, figures = refusals.as_data(samples), refusals.figures(samples)
     show(results, "refusals", data, figures, as_json=as_json)
+
+
+def _variants(
+    variant: Annotated[
+        list[str], typer.Option(help="NAME=VALUE of the environment, several parted by blanks.")
+    ],
+    rounds: Rounds = 7,
+    calls: Calls = 800,
+    results: Results = RESULTS,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """The server under other variables of the environment, beside the server as it is."""
+    try:
+        tried = {text: variants.parse_variant(text) for text in variant}
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    plan = variants.VariantsPlan(rounds=rounds, calls=calls)
+    with measuring(results) as (work, on_stage):
+        stretches = variants.run(plan, tried, work, results / "cache", on_stage)
+    data, figures = variants.as_data(plan, tried, stretches), variants.figures(tried, stretches)
+    show(results, "variants", data, figures, as_json=as_json)
+
+
+def _herd_memory(
+    connections: Annotated[int, typer.Option(min=100, help="Size of the herd.")] = 10_000,
+    allocator: Annotated[
+        list[str] | None, typer.Option(help="One of those tried; all if none is named.")
+    ] = None,
+    results: Results = RESULTS,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Memory of a worker with 10,000 idle connections and after them, by allocator."""
+    names = allocator or list(herd_memory.ALLOCATORS)
+    with measuring(results) as (work, on_stage):
+        found, stretches = herd_memory.run(connections, names, work, results / "cache", on_stage)
+    data, figures = herd_memory.as_data(found, stretches), herd_memory.figures(found)
+    show(results, "herd-memory", data, figures, as_json=as_json)

@@ -1,6 +1,7 @@
 """What the small measurements stand on: one CA, one token issuer, keys, and calls made of them."""
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -53,14 +54,20 @@ class Ground:
             keys=key_pool(kind, _RSA_KEYS, cache, on_stage("RSA keys", _RSA_KEYS)),
         )
 
-    def place(self, name: str, *, core: int | None = SERVER_CORE, **environment: str) -> Place:
+    def place(
+        self,
+        name: str,
+        *,
+        core: int | None = SERVER_CORE,
+        environment: Mapping[str, str] | None = None,
+    ) -> Place:
         """Return where a server of that name runs, with its variables."""
         return Place(
             work=self.work / name,
             authority=self.authority,
             jwks=self.work / "jwks.json",
             core=core,
-            environment=environment,
+            environment=environment or {},
         )
 
     def calls(self, number: int) -> list[Call]:

@@ -4,14 +4,15 @@ Overload is bounded by arithmetic: a server that spends c on a certificate and r
 refusal, and is offered more than it can do, does (1 - r * refused) / c. So each kind of
 refusal is measured alone, over warm connections and with a new connection for each
 call. Bounds are met by servers whose configuration sets them low; what those grant
-meanwhile is taken off at the price of a certificate of the same round.
+meanwhile they grant one at a time, so it is taken off at the price that a certificate
+has alone, in the same round.
 """
 
 import asyncio
+import base64
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,7 +33,11 @@ from benchmarks.scenarios.material import OnStage
 from benchmarks.scenarios.processes import on_core
 
 GRANTED: Final = "none: a certificate"
+ALONE: Final = "none, one at a time"
 _IN_FLIGHT: Final = 16
+_PEM_BEGIN: Final = b"-----BEGIN CERTIFICATE REQUEST-----\n"
+_PEM_END: Final = b"\n-----END CERTIFICATE REQUEST-----"
+_PEM_LINE: Final = 64
 _HELD: Final = 4
 """Connections that fill the place where their number is the bound."""
 
@@ -76,19 +81,18 @@ def garbage_csr(ground: Ground, number: int) -> list[Call]:
 
 
 def forged_csr(ground: Ground, number: int) -> list[Call]:
-    """Return calls whose CSR has another's signature: the first half of one, the end of another."""
-    calls = ground.calls(number + 1)
-    return [
-        replace(call, body=_with_signature_of(call.body, other.body))
-        for call, other in pairwise(calls)
-    ]
+    """Return calls whose CSR's signature is wrong by its last bit."""
+    return [replace(call, body=_with_wrong_signature(call.body)) for call in ground.calls(number)]
 
 
-def _with_signature_of(body: bytes, other: bytes) -> bytes:
-    """Return a request whose CSR ends as the other's does: the last lines hold the signature."""
-    end = b"\n-----END CERTIFICATE REQUEST-----"
-    at, other_at = body.index(end), other.index(end)
-    return body[: at - 64] + other[other_at - 64 : other_at] + body[at:]
+def _with_wrong_signature(body: bytes) -> bytes:
+    """Return a request whose CSR, which ends with its signature, ends otherwise."""
+    at, end = body.index(_PEM_BEGIN) + len(_PEM_BEGIN), body.index(_PEM_END)
+    der = bytearray(base64.b64decode(body[at:end]))
+    der[-1] ^= 1
+    text = base64.b64encode(der)
+    lines = [text[n : n + _PEM_LINE] for n in range(0, len(text), _PEM_LINE)]
+    return body[:at] + b"\n".join(lines) + body[end:]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +106,7 @@ class Kind:
         ways: How calls reach the server.
         held: Connections that stand meanwhile and do nothing.
         rude: Whether the client opens more streams than the server allows.
+        in_flight: Calls under way at any time.
     """
 
     name: str
@@ -110,10 +115,12 @@ class Kind:
     ways: tuple[Way, ...] = ("warm", "churn")
     held: int = 0
     rude: bool = False
+    in_flight: int = _IN_FLIGHT
 
 
 KINDS: Final = (
     Kind(name=GRANTED),
+    Kind(name=ALONE, in_flight=1),
     Kind(name="no token", make=without_token),
     Kind(name="garbage for a token", make=garbage_token),
     Kind(name="forged token", make=forged_token),
@@ -175,7 +182,7 @@ def run(rounds: int, calls: int, work: Path, cache: Path, on_stage: OnStage) -> 
         on_stage: Told what goes on.
 
     Raises:
-        PeerFailedError: A server did not start.
+        ServerFailedError: A server did not start.
     """
     ground = Ground.prepare(work, cache, on_stage)
     step = on_stage("stretches", (rounds + 1) * sum(len(kind.ways) for kind in KINDS))
@@ -219,7 +226,7 @@ async def _measure(peer: Peer, kind: Kind, case: Case, number: int) -> Sample:
     stretch = await run_stretch(
         peer,
         case.way,
-        closed(case.calls, _IN_FLIGHT),
+        closed(case.calls, kind.in_flight),
         case=kind.name,
         round_=number,
         rude=kind.rude,
@@ -235,16 +242,14 @@ async def _hold(peer: Peer, number: int) -> list[Connection]:
 
 
 def cost_us(samples: Sequence[Sample], kind: str, way: Way) -> list[float]:
-    """Return the server CPU of one refusal, for each round; of a certificate for GRANTED."""
-    certificate = {
-        s.stretch.round: s.stretch.cpu_us for s in samples if (s.kind, s.way) == (GRANTED, way)
-    }
-    if kind == GRANTED:
-        return list(certificate.values())
+    """Return the server CPU of one refusal, for each round; of a certificate where all are."""
+    alone = {s.stretch.round: s.stretch.cpu_us for s in samples if (s.kind, s.way) == (ALONE, way)}
     return [
-        (s.stretch.cpu_us * s.stretch.calls - s.granted * certificate[s.stretch.round]) / s.refused
+        (s.stretch.cpu_us * s.stretch.calls - s.granted * alone[s.stretch.round]) / s.refused
+        if s.refused
+        else s.stretch.cpu_us
         for s in samples
-        if (s.kind, s.way) == (kind, way) and s.refused
+        if (s.kind, s.way) == (kind, way)
     ]
 
 
@@ -266,7 +271,7 @@ def _missing(samples: Sequence[Sample]) -> list[str]:
     return [
         f"{s.kind}, {s.way}: {s.refused} of {s.stretch.calls} refused"
         for s in samples
-        if (s.refused > 0) == (s.kind == GRANTED)
+        if (s.refused > 0) == (s.kind in {GRANTED, ALONE})
     ]
 
 

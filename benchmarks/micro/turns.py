@@ -89,7 +89,7 @@ def run(plan: TurnsPlan, work: Path, cache: Path, on_stage: OnStage) -> list[Poi
         on_stage: Told what goes on.
 
     Raises:
-        PeerFailedError: A server did not start.
+        ServerFailedError: A server did not start.
     """
     ground = Ground.prepare(work, cache, on_stage)
     loads = len(_IN_FLIGHT) + len(_SHARES)

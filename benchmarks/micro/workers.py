@@ -86,7 +86,7 @@ def run(rounds: int, calls: int, work: Path, cache: Path, on_stage: OnStage) -> 
         on_stage: Told what goes on.
 
     Raises:
-        PeerFailedError: A server did not start.
+        ServerFailedError: A server did not start.
     """
     ground = Ground.prepare(work, cache, on_stage)
     stretches = []

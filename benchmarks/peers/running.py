@@ -12,9 +12,9 @@ import typer
 from rich.console import Console, RenderableType
 
 from benchmarks.load.report import save
-from benchmarks.peers.servers import PeerFailedError
 from benchmarks.progress import Display
 from benchmarks.scenarios.material import OnStage
+from benchmarks.scenarios.servers import ServerFailedError
 
 Rounds = Annotated[int, typer.Option(min=1, help="Rounds; medians are shown.")]
 Calls = Annotated[int, typer.Option(min=16, help="Calls of a case in a round.")]
@@ -33,7 +33,7 @@ def measuring(results: Path) -> Iterator[tuple[Path, OnStage]]:
     try:
         with TemporaryDirectory(prefix="run-", dir=results) as work, Display(console) as display:
             yield Path(work).resolve(), display.stage
-    except PeerFailedError as error:
+    except ServerFailedError as error:
         console.print(f"[red]{error}[/red]")
         raise typer.Exit(2) from error
 

@@ -5,15 +5,9 @@ inventory, logs and metrics on. Istio's CA is the Go program in `istio_ca/`. A s
 known by its command line, its port and its files, never by its code.
 """
 
-import http.client
-import os
-import signal
-import socket
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -22,19 +16,9 @@ import yaml
 
 from benchmarks.load.client import Server
 from benchmarks.peers.authority import ISSUER, NAME, TRUST_DOMAIN, Authority
-from benchmarks.scenarios.processes import on_core
+from benchmarks.scenarios.servers import HOST, free_port, listens, says_ready, started
 
-HOST: Final = "127.0.0.1"
 MESHSIGNER: Final = Path(sys.executable).with_name("meshsigner")
-
-_START_LIMIT_S: Final = 60.0
-_STOP_LIMIT_S: Final = 30.0
-_POLL_S: Final = 0.02
-_LAST_LINES: Final = 5
-
-
-class PeerFailedError(Exception):
-    """A server that was to be measured did not start, or did not answer as it must."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +74,7 @@ def meshsigner(
         name: For the report.
 
     Raises:
-        PeerFailedError: It did not get ready.
+        ServerFailedError: It did not get ready.
     """
     command = [str(MESHSIGNER), "serve"]
     with _configured(command, place, dict(settings or {}) | {"workers": workers}, name) as peer:
@@ -113,7 +97,7 @@ def odd_meshsigner(
         name: For the report.
 
     Raises:
-        PeerFailedError: It did not get ready.
+        ServerFailedError: It did not get ready.
     """
     command = [sys.executable, "-m", "benchmarks.micro.odd_server", *options]
     with _configured(command, place, dict(settings or {}), name) as peer:
@@ -130,9 +114,9 @@ def _configured(
     place.work.mkdir(parents=True, exist_ok=True)
     file.write_text(yaml.safe_dump(_configuration(place, port, admin) | settings))
     command = [*command, "--config", str(file)]
-    with _started(command, place, lambda: _says_ready(admin)) as process:
-        server = Server(host=HOST, port=port, name=NAME, roots=place.authority.roots)
-        yield Peer(name=name, pid=process.pid, server=server, admin_port=admin)
+    server = Server(host=HOST, port=port, name=NAME, roots=place.authority.roots)
+    with _started(command, place, server, lambda: says_ready(admin)) as pid:
+        yield Peer(name=name, pid=pid, server=server, admin_port=admin)
 
 
 @contextmanager
@@ -145,7 +129,7 @@ def istio_ca(binary: Path, place: Place, *, bare: bool = False) -> Iterator[Peer
         bare: Without what istiod has around the service.
 
     Raises:
-        PeerFailedError: It did not get ready.
+        ServerFailedError: It did not get ready.
     """
     port = free_port()
     place.work.mkdir(parents=True, exist_ok=True)
@@ -153,17 +137,9 @@ def istio_ca(binary: Path, place: Place, *, bare: bool = False) -> Iterator[Peer
     command += [f"-jwks={place.jwks}", f"-issuer={ISSUER}", f"-trust-domain={TRUST_DOMAIN}"]
     command += [f"-certificate={place.authority.serving_certificate}"]
     command += [f"-key={place.authority.serving_key}", f"-bare={str(bare).lower()}"]
-    with _started(command, place, lambda: _listens(port)) as process:
-        server = Server(host=HOST, port=port, name=NAME, roots=place.authority.roots)
-        yield Peer(name="istio", pid=process.pid, server=server)
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    server = Server(host=HOST, port=port, name=NAME, roots=place.authority.roots)
+    with _started(command, place, server, lambda: listens(port)) as pid:
+        yield Peer(name="istio", pid=pid, server=server)
 
 
 def _configuration(place: Place, port: int, admin: int) -> dict[str, Any]:
@@ -185,61 +161,12 @@ def _configuration(place: Place, port: int, admin: int) -> dict[str, Any]:
 
 @contextmanager
 def _started(
-    command: list[str], place: Place, is_ready: Callable[[], bool]
-) -> "Iterator[subprocess.Popen[bytes]]":
-    """Run a command until the block ends; its output goes to a log in its directory."""
-    log = place.work / "log"
-    environment = dict(os.environ) | dict(place.environment)
-    with log.open("ab") as output, _kept_on(place.core):
-        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
-    try:
-        _wait_until(is_ready, process, log)
-        yield process
-    finally:
-        _stop(process)
-
-
-@contextmanager
-def _kept_on(core: int | None) -> Iterator[None]:
-    with nullcontext() if core is None else on_core(core):
-        yield
-
-
-def _wait_until(
-    is_ready: Callable[[], bool], process: "subprocess.Popen[bytes]", log: Path
-) -> None:
-    deadline = time.perf_counter() + _START_LIMIT_S
-    while not is_ready():
-        if process.poll() is not None or time.perf_counter() > deadline:
-            lines = log.read_text(errors="replace").splitlines()[-_LAST_LINES:]
-            why = f"ended with {process.returncode}" if process.returncode else "is not ready"
-            raise PeerFailedError(f"{log}: the server {why}: {' | '.join(lines)}")
-        time.sleep(_POLL_S)
-
-
-def _stop(process: "subprocess.Popen[bytes]") -> None:
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(_STOP_LIMIT_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-def _listens(port: int) -> bool:
-    try:
-        socket.create_connection((HOST, port), timeout=1).close()
-    except OSError:
-        return False
-    return True
-
-
-def _says_ready(admin_port: int) -> bool:
-    connection = http.client.HTTPConnection(HOST, admin_port, timeout=1)
-    try:
-        connection.request("GET", "/healthz/ready")
-        return connection.getresponse().status == http.client.OK
-    except OSError:
-        return False
-    finally:
-        connection.close()
+    command: list[str], place: Place, server: Server, is_ready: Callable[[], bool]
+) -> Iterator[int]:
+    """Run a command until the block ends, its output in a log; give its process id."""
+    variables = [f"{name}={value}" for name, value in place.environment.items()]
+    cores = [] if place.core is None else [place.core]
+    with started(
+        ["env", *variables, *command], place.work / "log", cores, server, is_ready
+    ) as running:
+        yield running.process.pid

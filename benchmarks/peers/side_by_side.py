@@ -106,7 +106,7 @@ def run(plan: PeersPlan, binary: Path, work: Path, cache: Path, on_stage: OnStag
         on_stage: Told what goes on.
 
     Raises:
-        PeerFailedError: A server did not start.
+        ServerFailedError: A server did not start.
     """
     tokens = make_token_issuer(_made(work) / "jwks.json")
     keys = _keys(plan, cache, on_stage)

@@ -14,9 +14,9 @@ from cryptography import x509
 
 from benchmarks.load.audit import certificate_digest
 from benchmarks.load.client import Server
-from benchmarks.peers.binary import ISTIO_CA
 from benchmarks.scenarios.servers import HOST, NAME, free_port, listens, says_ready, started
 from benchmarks.scenarios.subject import Running, Setup
+from tests.conformance.go_binary import ISTIO_CA
 
 _MESHSIGNER: Final = str(Path(sys.executable).with_name("meshsigner"))
 

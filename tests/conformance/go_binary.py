@@ -100,6 +100,8 @@ PILOT_AGENT = GoBinary(
     module=FOLDER / "pilot_agent",
     package="istio.io/istio/pilot/cmd/pilot-agent",
 )
+# Istio's own CA without Kubernetes, to be measured beside meshsigner.
+ISTIO_CA = GoBinary(name="istio-ca", module=FOLDER.parents[1] / "benchmarks" / "peers" / "istio_ca")
 
 KUBERNETES = FOLDER / "kubernetes"
 KUBERNETES_VERSION = "v1.34.4"
@@ -128,7 +130,7 @@ KUBE_CONTROLLER_MANAGER = GoBinary(
     package="k8s.io/kubernetes/cmd/kube-controller-manager",
     linker_flags=_KUBERNETES_FLAGS,
 )
-ALL = (ISTIO_CLIENT, PILOT_AGENT, KUBE_APISERVER, ETCD, KUBE_CONTROLLER_MANAGER)
+ALL = (ISTIO_CLIENT, PILOT_AGENT, ISTIO_CA, KUBE_APISERVER, ETCD, KUBE_CONTROLLER_MANAGER)
 
 
 if __name__ == "__main__":

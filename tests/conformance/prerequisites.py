@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tests.conformance.go_binary import (
     ETCD,
+    ISTIO_CA,
     ISTIO_CLIENT,
     KUBE_APISERVER,
     KUBE_CONTROLLER_MANAGER,
@@ -177,6 +178,7 @@ PREREQUISITES = (
         is_there=_has_file(OPENBAO),
     ),
     _built("Istio's client, built", ISTIO_CLIENT),
+    _built("Istio's CA, built", ISTIO_CA),
     _built("Istio's agent (pilot-agent), built", PILOT_AGENT),
     _built("Kubernetes' API server, built", KUBE_APISERVER),
     _built("Kubernetes' controller manager, built", KUBE_CONTROLLER_MANAGER),
