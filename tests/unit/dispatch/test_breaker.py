@@ -12,6 +12,10 @@ def _breaker() -> Breaker:
     return Breaker(failures=3, recovery_s=0.05, wrong_recovery_s=0.05)
 
 
+def _is(breaker: Breaker, circuit: Circuit) -> bool:
+    return breaker.circuit is circuit
+
+
 def test_it_opens_after_failures_in_a_row() -> None:
     """A success in between starts the count anew."""
     breaker = _breaker()
@@ -20,9 +24,9 @@ def test_it_opens_after_failures_in_a_row() -> None:
     breaker.succeeded()
     for _ in range(2):
         breaker.failed(DOWN)
-    assert breaker.circuit is Circuit.CLOSED
+    assert _is(breaker, Circuit.CLOSED)
     breaker.failed(DOWN)
-    assert breaker.circuit is Circuit.OPEN
+    assert _is(breaker, Circuit.OPEN)
 
 
 def test_after_a_moment_it_is_tried_and_closes_with_a_success() -> None:
@@ -31,21 +35,21 @@ def test_after_a_moment_it_is_tried_and_closes_with_a_success() -> None:
     for _ in range(3):
         breaker.failed(DOWN)
     time.sleep(0.06)
-    assert breaker.circuit is Circuit.TRYING
+    assert _is(breaker, Circuit.TRYING)
     breaker.failed(DOWN)
-    assert breaker.circuit is Circuit.OPEN
+    assert _is(breaker, Circuit.OPEN)
     time.sleep(0.06)
     breaker.succeeded()
-    assert breaker.circuit is Circuit.CLOSED
+    assert _is(breaker, Circuit.CLOSED)
 
 
 def test_a_wrong_certificate_opens_it_at_once_until_it_signs_right() -> None:
     """No answer alone closes it: what it signs must be right."""
     breaker = _breaker()
     breaker.signed_wrong()
-    assert breaker.circuit is Circuit.OPEN
+    assert _is(breaker, Circuit.OPEN)
     time.sleep(0.06)
     breaker.succeeded()
-    assert breaker.circuit is Circuit.TRYING
+    assert _is(breaker, Circuit.TRYING)
     breaker.signed_right()
-    assert breaker.circuit is Circuit.CLOSED
+    assert _is(breaker, Circuit.CLOSED)
