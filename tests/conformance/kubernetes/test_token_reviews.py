@@ -6,6 +6,7 @@ What happens while the API server or its store is away is in test_api_server_awa
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -14,7 +15,12 @@ import pytest
 from tests.conformance.caller import Header, Outcome, call
 from tests.conformance.istio_client import IstioClient
 from tests.conformance.kubernetes.admin import Pod
-from tests.conformance.kubernetes.cluster import DEFAULT_ISSUER, ControlPlane
+from tests.conformance.kubernetes.cluster import (
+    DEFAULT_ISSUER,
+    ControlPlane,
+    Options,
+    control_plane,
+)
 from tests.conformance.kubernetes.served import Member, Served, served
 from tests.conformance.kubernetes.tokens import forge
 
@@ -182,7 +188,7 @@ def test_statement_35_what_is_deleted_is_refused(world: World) -> None:
     identity = f"spiffe://cluster.local/ns/{SPACE}/sa/brief"
     pod = admin.create_pod(SPACE, "short-0", "bar", node="reviewed-1", phase="Running")
     of_pod, of_account = admin.token(SPACE, "bar", pod=pod), admin.token(SPACE, "brief")
-    asks = [lambda: world.show(of_pod), lambda: world.show(of_account, identity)]
+    asks = [partial(world.show, of_pod), partial(world.show, of_account, identity)]
     assert [ask().code for ask in asks] == [grpc.StatusCode.OK] * 2
     admin.delete_pod(SPACE, "short-0")
     admin.delete_service_account(SPACE, "brief")
@@ -228,3 +234,30 @@ def test_statement_35_keys_from_the_api_server(
         late = forge(kubernetes, token, exp=int(time.time()) - 300)
         assert by_keys.show(late).code is grpc.StatusCode.UNAUTHENTICATED
     assert world.show(token).code is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_statement_35_keys_by_discovery(command: Path, tmp_path: Path) -> None:
+    """An API server whose issuer is its own URL is asked as any OIDC issuer would be."""
+    for name in ("cluster", "server"):
+        (tmp_path / name).mkdir()
+    with control_plane(tmp_path / "cluster", Options(issuer="", controllers=False)) as cluster:
+        cluster.admin.create_namespace(SPACE)
+        cluster.admin.create_service_account(SPACE, "bar")
+        token_file = tmp_path / "token"
+        token_file.write_text(cluster.admin.token(SPACE, "bar", audiences=()))
+        keys = {
+            "type": "jwks",
+            "issuer": cluster.server,
+            "ca_file": str(cluster.authority.roots),
+            "token_file": str(token_file),
+        }
+        member = Member(
+            cluster_id="Kubernetes", cluster=cluster, settings={"authenticators": [keys]}
+        )
+        pod = cluster.admin.create_pod(SPACE, "bar-0", "bar")
+        token = cluster.admin.token(SPACE, "bar", pod=pod)
+        with served(command, tmp_path / "server", member) as server:
+            world = World(served=server, cluster=cluster, pod=pod, token=token)
+            assert world.show(token).code is grpc.StatusCode.OK
+            foreign = forge(cluster, token, iss=DEFAULT_ISSUER)
+            assert world.show(foreign).code is grpc.StatusCode.UNAUTHENTICATED
