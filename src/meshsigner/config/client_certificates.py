@@ -39,8 +39,10 @@ class MutualTls(Section):
     """A port that demands a client certificate under the mesh's roots."""
 
     address: SideAddress = Field(
-        description="host:port, for example 0.0.0.0:15013. The serving certificate is that of "
-        "`listen`.",
+        default=Address("0.0.0.0", 15013),  # noqa: S104 - pods are reached on all interfaces
+        description="host:port; the serving certificate is that of `listen`. Default: "
+        "0.0.0.0:15013, next to `listen.address` and none of Istio's ports, on every IPv4 "
+        "interface.",
     )
 
 
@@ -60,7 +62,11 @@ class ForwardedMutualTls(Section):
     """A port for one proxy, which proves itself by its own certificate under the mesh's roots."""
 
     type: Literal["mutual_tls"] = Field(description="`mutual_tls`.")
-    address: SideAddress = Field(description="host:port, for example 0.0.0.0:15016.")
+    address: SideAddress = Field(
+        default=Address("0.0.0.0", 15016),  # noqa: S104 - the proxy may be anywhere
+        description="host:port. Default: 0.0.0.0:15016, none of Istio's ports, on every IPv4 "
+        "interface.",
+    )
     proxy: SpiffeIdName = Field(
         description="The proxy's SPIFFE ID; nobody else is served here, not even for a token.",
     )

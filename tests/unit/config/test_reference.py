@@ -49,6 +49,7 @@ def test_field_has_a_default_or_is_an_identity_secret_or_choice(place: str) -> N
         "inventory.url",
         "issuer.path",
         "policy.signers.backends",
+        "client_certificates.forwarded.proxy",
         "listen",
         "listen.tls",
         "listen.tls.certificate",
