@@ -12,7 +12,6 @@ from typing import Final, cast
 
 from benchmarks.scenarios.signers import Signer
 from meshsigner.config.backends import installed_kinds
-from meshsigner.errors import MeshsignerError
 from meshsigner.model import Chain, Errand
 from meshsigner.ports import LocalSigner, RemoteSigner
 from meshsigner.signing.kind import BackendKind
@@ -50,7 +49,7 @@ async def _measure(signer: Signer, directory: Path, seconds: float) -> Alone:
         errand = make_errand(backend.issuer(utc_now()))
         if hasattr(backend, "limits"):
             return await _remote(cast("RemoteSigner", backend), [errand] * signer.batch, seconds)
-        return _local(cast("LocalSigner", backend), errand, seconds)
+        return _local(backend, errand, seconds)
     finally:
         await backend.aclose()
 
@@ -73,7 +72,7 @@ async def _remote(backend: RemoteSigner, errands: Sequence[Errand], seconds: flo
             deadline_s = asyncio.get_running_loop().time() + _PATIENCE_S
             for found in await backend.sign(errands, deadline_s):
                 if not isinstance(found, Chain):
-                    raise cast("MeshsignerError", found)
+                    raise found
                 count += 1
 
     await asyncio.gather(*(ask() for _ in range(_CALLS_IN_FLIGHT)))

@@ -8,13 +8,14 @@ code that Istio's agent retries, and certificates again within five seconds of a
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
 import pytest
+from cryptography import x509
 
 from tests.conformance.openbao.mounts import Mesh
 from tests.conformance.openbao.proxy import Proxy, proxy_before
@@ -202,8 +203,10 @@ async def test_churn(
         assert refused == []  # no fault of the CA above reaches a caller
 
 
-def _look_at(issued: list[Answer], rows: dict[int, object], roots: list[object]) -> None:
+def _look_at(
+    issued: Sequence[Answer], rows: Container[int], roots: Sequence[x509.Certificate]
+) -> None:
     missing = [answer for answer in issued if answer.leaf.serial_number not in rows]
     assert missing == []
-    wrong = [faults for answer in issued if (faults := answer.faults(roots))]  # type: ignore[arg-type]
+    wrong = [faults for answer in issued if (faults := answer.faults(roots))]
     assert wrong == []

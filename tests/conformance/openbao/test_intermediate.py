@@ -3,7 +3,6 @@
 import asyncio
 import os
 import stat
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -202,43 +201,6 @@ async def test_danger_is_told_and_nothing_outlives_it(own_mesh: Mesh, tmp_path: 
             async with asyncio.timeout(10.0):
                 while backend.signer.issuer(utc_now()) is issuer:
                     await asyncio.sleep(0.05)
-
-
-async def test_throttled_ca_serves_2000_pods(own_mesh: Mesh, tmp_path: Path) -> None:
-    """A CA of one request a second that is away for 30 s: 2,000 new pods, not one failure."""
-    quota = f"sys/quotas/rate-limit/{own_mesh.name}"
-    async with proxy_before(own_mesh.bao.address) as proxy:
-        settings = settings_of(
-            own_mesh, address=f"https://{proxy.address}", lifetime="80s", renew_at=0.1
-        )
-        document = {"path": f"{own_mesh.root}/", "rate": 1, "interval": "1s"}
-        own_mesh.bao.write(quota, document)
-        try:
-            async with running(settings, tmp_path) as backend:
-                issuers = await _serve_through_outage(backend, proxy.cut, proxy.heal)
-        finally:
-            own_mesh.bao.delete(quota)
-    assert len(issuers) >= 2
-
-
-async def _serve_through_outage(
-    backend: Running, cut: Any, heal: Any, *, pods: int = 2_000, outage_s: float = 30.0
-) -> set[x509.Certificate]:
-    """Sign for pods spread over an outage and some seconds on both sides of it."""
-    begun_s = time.monotonic()
-    issuers = set()
-    span_s = outage_s + 8.0
-    for number in range(pods):
-        due_s = span_s * number / pods
-        passed_s = time.monotonic() - begun_s
-        if passed_s < due_s:
-            await asyncio.sleep(due_s - passed_s)
-        if number == pods // 19:
-            cut()
-        if time.monotonic() - begun_s > outage_s + 2.0:
-            heal()
-        issuers.add(backend.sign(number % 50).issuer.certificate)
-    return issuers
 
 
 async def test_examination_asks_for_nothing(own_mesh: Mesh, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -65,12 +66,12 @@ def backends_of(bao: OpenBao, folder: Path, kind: str) -> dict[str, object]:
 
 
 @pytest.fixture(scope="module")
-def fresh(tmp_path_factory: pytest.TempPathFactory) -> tuple[OpenBao, Path]:
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[OpenBao, Path]]:
     """Run an OpenBao in which there is nothing, and the page's first commands on it."""
     folder = tmp_path_factory.mktemp("operator")
     with openbao_server(tmp_path_factory.mktemp("fresh")) as bao:
         run(bao, folder, "root and login")
-        yield bao, folder  # type: ignore[misc]
+        yield bao, folder
 
 
 @pytest.mark.parametrize(

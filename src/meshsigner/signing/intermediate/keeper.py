@@ -172,7 +172,8 @@ class IntermediateKeeper:
         Raises:
             ConfigurationError: Its root was never announced, or one in use is missing.
         """
-        roots, faults = issuer.trust_bundle.certificates, []
+        roots = issuer.trust_bundle.certificates
+        faults: list[str] = []
         if self._current is not None:
             faults += succession_faults(self._current.issuer.trust_bundle.certificates, roots)
         elif self._plan.announced:

@@ -166,7 +166,7 @@ async def test_start_without_the_ca_above() -> None:
     assert not signer.health(NOW).ready
     world.above.error = None
     await signer.look()
-    assert signer.issuer(NOW)
+    assert signer.issuer(NOW).not_after > NOW
     await signer.aclose()
 
 
@@ -286,7 +286,7 @@ async def test_damaged_or_expired_files_are_asked_for_anew(tmp_path: Path) -> No
     world.now = NOW + LIFE * 2
     three = world.process()
     await three.start()
-    assert three.issuer(world.now)
+    assert three.issuer(world.now).not_after > world.now
     await three.aclose()
 
 
