@@ -11,9 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshsigner.csr import parse_csr
-from meshsigner.errors import Forbidden, InvalidCsr, InvalidLifetime, SanNotAllowed
+from meshsigner.errors import Forbidden, InvalidCsr, InvalidLifetime, NotReady, SanNotAllowed
 from meshsigner.model import CertificateRequest, KeyAlgorithm, Lifetimes, Terms
-from meshsigner.policy import authorize, validity
+from meshsigner.policy import (
+    SignerRule,
+    authorize,
+    default_backends,
+    under_issuer,
+    validity,
+)
 from meshsigner.spiffe import TrustDomain
 from tests.fakes.pipeline import NOW, make_caller, make_csr, make_policy
 
@@ -251,3 +257,46 @@ def test_statement_22_terms_never_outlive_issuer_or_policy(
     assert (NOW - not_before) <= (not_after - NOW) / 10 + timedelta(seconds=1)
     if asked is not None and asked > timedelta():
         assert not_after - NOW <= asked
+
+
+@given(
+    left_s=st.integers(1, 200_000),
+    asked_s=st.integers(60, 86_400),
+)
+def test_terms_under_another_issuer_never_outlive_it(left_s: int, asked_s: int) -> None:
+    """Whoever signs instead: the end is the earlier one, and backdating stays a tenth at most."""
+    validity = (NOW - timedelta(minutes=2), NOW + timedelta(seconds=asked_s))
+    terms = Terms(
+        identity=make_caller().identity,
+        common_name=None,
+        not_before=validity[0],
+        not_after=validity[1],
+        policy_generation=1,
+    )
+    end = NOW + timedelta(seconds=left_s)
+    under = under_issuer(terms, end, NOW)
+    assert under.not_after == min(validity[1], end)
+    assert terms.not_before <= under.not_before <= NOW
+    if under is not terms:
+        assert NOW - under.not_before <= (end - NOW) / 10 + timedelta(seconds=1)
+
+
+def test_an_issuer_that_has_ended_signs_for_nobody() -> None:
+    """An order does not go to a substitute whose certificate is over."""
+    terms = Terms(
+        identity=make_caller().identity,
+        common_name=None,
+        not_before=NOW,
+        not_after=NOW + timedelta(hours=1),
+        policy_generation=1,
+    )
+    with pytest.raises(NotReady):
+        under_issuer(terms, NOW, NOW)
+
+
+def test_the_default_route_is_the_rule_without_conditions() -> None:
+    """Readiness goes by it; without one, by all backends."""
+    named = SignerRule(namespace="pay", backends=("a",))
+    policy = dataclasses.replace(make_policy(), signers=(named, SignerRule(backends=("b", "a"))))
+    assert default_backends(policy) == ("b", "a")
+    assert default_backends(dataclasses.replace(policy, signers=(named,))) == ()

@@ -22,68 +22,55 @@ class BackendFamilies:
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.usable = Gauge(
+        self._registry = registry
+        self.usable = self._gauge(
             names.BACKEND_USABLE,
             "1 while orders are given to the backend, 0 while it is left alone or not ready.",
-            ["backend"],
-            registry=registry,
         )
-        self.handed_on = Counter(
+        self.handed_on = self._counter(
             names.BACKEND_HANDED_ON,
             "Orders that a backend failed and another one was given, by the one that failed.",
-            ["backend"],
-            registry=registry,
         )
-        self.waiting = Gauge(
-            names.BACKEND_WAITING,
-            "Orders that wait for a call of a remote backend.",
-            ["backend"],
-            registry=registry,
+        self.waiting = self._gauge(
+            names.BACKEND_WAITING, "Orders that wait for a call of a remote backend."
         )
-        self.wait = Histogram(
+        self.wait = self._histogram(
             names.BACKEND_WAIT,
             "How long an order waited until its call of a remote backend was granted.",
-            ["backend"],
-            registry=registry,
-            buckets=_BUCKETS_S,
         )
-        self.calls = Histogram(
-            names.BACKEND_CALLS,
-            "How long calls of a remote backend took, repetitions in it.",
-            ["backend"],
-            registry=registry,
-            buckets=_BUCKETS_S,
+        self.calls = self._histogram(
+            names.BACKEND_CALLS, "How long calls of a remote backend took, repetitions in it."
         )
-        self.orders = Counter(
+        self.orders = self._counter(
             names.BACKEND_ORDERS,
             "Orders by how their call of a remote backend ended: ok, or a reason of errors.md.",
-            ["backend", "result"],
-            registry=registry,
+            "result",
         )
-        self.rejected = Counter(
+        self.rejected = self._counter(
             names.BACKEND_REJECTED,
-            "Orders for which a remote backend was not called: abandoned, or no longer in time.",
-            ["backend", "why"],
-            registry=registry,
+            "Orders for which a remote backend was not called: no longer in time.",
+            "why",
         )
-        self.retries = Counter(
-            names.BACKEND_RETRIES,
-            "Calls of a remote backend that repeat one that failed.",
-            ["backend"],
-            registry=registry,
+        self.retries = self._counter(
+            names.BACKEND_RETRIES, "Calls of a remote backend that repeat one that failed."
         )
-        self.rate = Gauge(
+        self.rate = self._gauge(
             names.BACKEND_RATE,
             "Calls of a remote backend that may start in a second now; 0 without a limit.",
-            ["backend"],
-            registry=registry,
         )
-        self.intents = Gauge(
+        self.intents = self._gauge(
             names.BACKEND_INTENTS,
             "Calls of a remote backend that may have issued a certificate nobody has seen.",
-            ["backend"],
-            registry=registry,
         )
+
+    def _gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(name, text, ["backend"], registry=self._registry)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, ["backend", *labels], registry=self._registry)
+
+    def _histogram(self, name: str, text: str) -> Histogram:
+        return Histogram(name, text, ["backend"], registry=self._registry, buckets=_BUCKETS_S)
 
 
 class LaneMetrics:
@@ -155,7 +142,7 @@ class BackendMetrics:
         self._families.orders.labels(self._backend, result).inc()
 
     def rejected(self, why: str, count: int) -> None:
-        """Count orders without a call: `abandoned` or `deadline`."""
+        """Count orders without a call: `deadline`, no longer in time."""
         self._families.rejected.labels(self._backend, why).inc(count)
 
     def retried(self) -> None:

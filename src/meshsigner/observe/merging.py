@@ -29,6 +29,11 @@ GAUGES: Final[Mapping[str, Rule]] = {
     names.ORDERS_QUEUED: _add,
     names.REQUESTS_PARKED: _add,
     # ends of validity: the first to come, whichever worker still has it
+    # As unusable as the worst of the workers sees it; what waits and what may start adds up.
+    names.BACKEND_USABLE: min,
+    names.BACKEND_WAITING: _add,
+    names.BACKEND_RATE: _add,
+    names.BACKEND_INTENTS: _add,
     names.SERVING_CERTIFICATE_EXPIRY: min,
     names.INTERMEDIATE_EXPIRY: min,
     names.ISTIO_ROOT_EXPIRY_TIMESTAMP: min,
