@@ -14,7 +14,10 @@ NAME = "turned-away"
 
 @contextlib.contextmanager
 def turned_away(admin: Admin, user: str) -> Iterator[None]:
-    """Have all requests of a user refused with 429 and Retry-After for the length of a block."""
+    """Have all but one of a user's requests at once refused with 429 for the length of a block.
+
+    A level without seats still lets one request through at a time.
+    """
     level = {
         "type": "Limited",
         "limited": {
