@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
-from tests.conformance.caller import Outcome, call
+from tests.conformance.caller import Outcome, call, call_over
 from tests.conformance.kubernetes.admin import CORE, Admin
 from tests.conformance.kubernetes.cluster import DEFAULT_ISSUER, ControlPlane
 from tests.conformance.kubernetes.served import ACCOUNT, SYSTEM, Member, Served, admit, served
@@ -40,6 +40,14 @@ class World:
         headers = [("authorization", f"Bearer {token}"), ("clusterid", cluster_id)]
         identity = f"spiffe://cluster.local/ns/{namespace}/sa/bar"
         return call(self.served.server.listen, self.served.roots, identity, headers=headers)
+
+    def act(self, token: str, account: str) -> Outcome:
+        """Ask for another one's certificate as ztunnel of the remote cluster does."""
+        headers = [("authorization", f"Bearer {token}"), ("clusterid", "second")]
+        identity = f"spiffe://cluster.local/ns/{SPACE}/sa/{account}"
+        credentials = grpc.ssl_channel_credentials(self.served.roots)
+        with grpc.secure_channel(self.served.server.listen, credentials) as channel:
+            return call_over(channel, identity, headers, impersonated=identity)
 
     def put(self, name: str, kubeconfigs: Mapping[str, Any]) -> None:
         """Write a Secret anew."""
@@ -109,9 +117,10 @@ def world(
     allow_secrets(kubernetes.admin)
     kubeconfig = kubernetes.kubeconfig(folder / "secrets.kubeconfig", token=token)
     keys = [{"type": "jwks", "issuer": DEFAULT_ISSUER}]
+    agents = {"accounts": [f"{FORBIDDEN}/ztunnel", f"{SPACE}/ztunnel"]}
     stated = {"trust_domain": "cluster.local", "namespaces": [SPACE]}
     allowed = [
-        {"id": "cluster-2", "aliases": ["second"], **stated},
+        {"id": "cluster-2", "aliases": ["second"], "node_authorization": agents, **stated},
         {"id": "keys-2", "authenticators": keys, **stated},
         {"id": "keys-3", "authenticators": keys, **stated},
     ]
@@ -160,6 +169,24 @@ def test_statement_37_a_remote_cluster_comes_changes_and_goes(world: World) -> N
     events = [line["event"] for line in log(world) if line.get("cluster") == "cluster-2"]
     assert events[0] == "remote cluster added"
     assert events[-1] == "remote cluster removed"
+
+
+def test_statement_43_an_agent_of_a_remote_cluster_acts_within_its_own(world: World) -> None:
+    """For the pods of its node there, while the cluster is served; for nobody of ours."""
+    admin = world.remote.admin
+    for name in ("ztunnel", "app"):
+        admin.create_service_account(SPACE, name)
+        admin.create_pod(SPACE, f"{name}-0", name, node="remote-1", phase="Running")
+    world.local.admin.create_service_account(SPACE, "ours")
+    world.local.admin.create_pod(SPACE, "ours-0", "ours", node="remote-1", phase="Running")
+    agent = admin.create_pod(SPACE, "ztunnel-1", "ztunnel", node="remote-1", phase="Running")
+    token = admin.token(SPACE, "ztunnel", pod=agent)
+    world.put("remote-2", {"cluster-2": reader(world.remote)})
+    world.until(grpc.StatusCode.OK, lambda: world.act(token, "app"))
+    assert world.act(token, "app").identity == f"spiffe://cluster.local/ns/{SPACE}/sa/app"
+    assert world.act(token, "ours").code is grpc.StatusCode.UNAUTHENTICATED
+    world.drop("remote-2")
+    world.until(grpc.StatusCode.UNAUTHENTICATED, lambda: world.act(token, "app"))
 
 
 def log(world: World) -> list[Mapping[str, Any]]:
