@@ -75,7 +75,7 @@ conformance: $(STAMP) ## Tests against foreign code: Istio's client, Kubernetes,
 soak: $(STAMP) ## The proofs of agent and backends under traffic for minutes instead of seconds
 	@$(BIN)/python -m tests.conformance.prerequisites
 	@$(MAKE) --no-print-directory servers conformance-build
-	$(BIN)/pytest -c tests/conformance/pytest.ini --rootdir=. --soak tests/conformance/sds tests/conformance/softhsm/test_server.py tests/conformance/openbao/test_churn.py
+	$(BIN)/pytest -c tests/conformance/pytest.ini --rootdir=. --soak tests/conformance/sds tests/conformance/softhsm/test_server.py tests/conformance/openbao/test_churn.py tests/conformance/kubernetes/test_controllers.py tests/conformance/chart/test_installing.py
 
 FUZZ    := .fuzz
 MUTANTS := .mutants
