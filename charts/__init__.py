@@ -1,0 +1,1 @@
+"""The chart's own pages; the chart itself is the folder beside."""

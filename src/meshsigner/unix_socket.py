@@ -137,7 +137,7 @@ def _locked(directory: Path) -> Iterator[None]:
 
 @contextmanager
 def _umask(mask: int) -> Iterator[None]:
-    """Set the process' umask for a moment; a file that another thread makes meanwhile is the more private."""
+    """Set the process' umask for a moment; what another thread makes meanwhile is more private."""
     before = os.umask(mask)
     try:
         yield

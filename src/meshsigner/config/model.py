@@ -118,9 +118,10 @@ class Config(Settings):
         default_factory=available_cpus,
         ge=1,
         le=MAX_WORKERS,
-        description="Worker processes of `meshsigner serve`, all on that port. With `sqlite` each has a "
-        "file of its own in the inventory. The bounds in `limits` hold for each of them. Default: one a "
-        "CPU that the process may use, by its CPU set and its control group's quota.",
+        description="Worker processes of `meshsigner serve`, all on that port. With `sqlite` each "
+        "has a file of its own in the inventory. The bounds in `limits` hold for each of them. "
+        "Default: one a CPU that the process may use, by its CPU set and its control group's "
+        "quota.",
     )
     inventory: Inventory = Field(
         default=InventorySqlite(),
@@ -128,8 +129,8 @@ class Config(Settings):
     )
     controllers: Controllers = Field(
         default=Controllers(),
-        description="What one of all processes, elected by a Lease, keeps in the cluster: the roots "
-        "in every namespace, istiod's serving certificate.",
+        description="What one of all processes, elected by a Lease, keeps in the cluster: the "
+        "roots in every namespace, istiod's serving certificate.",
     )
     admin: Admin = Field(default=Admin(), description="The port for probes and metrics.")
     policy: PolicySection = Field(

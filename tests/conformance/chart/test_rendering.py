@@ -59,10 +59,8 @@ def test_the_configuration_is_one(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", SETS)
 def test_pods_meet_the_restricted_standard(name: str) -> None:
-    """Kubernetes' Pod Security Standard `restricted`, and a root file system nobody writes.
-
-    Source: Kubernetes, Pod Security Standards, restricted.
-    """
+    """Pods keep Kubernetes' Pod Security Standard `restricted`, and nobody writes their root."""
+    # Source: Kubernetes, Pod Security Standards, restricted.
     allowed = {"configMap", "emptyDir", "persistentVolumeClaim", "secret"}
     for pod in pod_specs(render(*SETS[name])):
         assert pod["securityContext"]["runAsNonRoot"] is True

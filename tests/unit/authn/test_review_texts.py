@@ -24,8 +24,8 @@ REFUSALS = [
     '[invalid bearer token, serviceaccounts "gone" not found]',
     "[invalid bearer token, service account UID (4c0c9791-b23c) does not match claim (023588c9)]",
     (
-        "[invalid bearer token, pod UID (e7fe7c84-4bf9) does not match service account pod ref claim "
-        "(032aa9fe)]"
+        "[invalid bearer token, pod UID (e7fe7c84-4bf9) does not match service account pod ref "
+        "claim (032aa9fe)]"
     ),
     "[invalid bearer token, node UID (e7) does not match service account node ref claim (03)]",
     "[invalid bearer token, service account foo/bar.baz has been deleted]",

@@ -61,8 +61,8 @@ def test_effective_configuration_shows_backends_whole() -> None:
         (
             "backends: {directory: {type: directory, pat: /b}}\n",
             (
-                "backends.directory.pat (x.yaml line 7): unknown key; expected one of path, type; did "
-                "you mean path?"
+                "backends.directory.pat (x.yaml line 7): unknown key; expected one of path, type; "
+                "did you mean path?"
             ),
         ),
         (
