@@ -17,18 +17,24 @@ import os
 import struct
 import termios
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVarTuple
 
 import uvloop
 
+if TYPE_CHECKING:
+    from _typeshed import FileDescriptorLike
+
 _COUNT = struct.Struct("i")
 _QUEUE = "PollerCompletionQueue"
+_Args = TypeVarTuple("_Args")
 
 
 class EventLoop(uvloop.Loop):
     """Uvloop with one wake-up for all that gRPC has ready."""
 
-    def add_reader(self, fd: Any, callback: Callable[..., Any], *args: Any) -> None:
+    def add_reader(
+        self, fd: "FileDescriptorLike", callback: Callable[[*_Args], Any], *args: *_Args
+    ) -> None:
         """Watch a file descriptor; gRPC's own is read in one go.
 
         Args:
@@ -38,11 +44,11 @@ class EventLoop(uvloop.Loop):
         """
         handler = getattr(callback, "func", callback)  # grpcio hands over a partial
         if type(getattr(handler, "__self__", None)).__name__ == _QUEUE:
-            callback = _reading_ahead(fd.fileno(), callback)
+            callback = _reading_ahead(fd if isinstance(fd, int) else fd.fileno(), callback)
         super().add_reader(fd, callback, *args)
 
 
-def _reading_ahead(fd: int, handle_events: Callable[..., Any]) -> Callable[..., Any]:
+def _reading_ahead(fd: int, handle_events: Callable[[*_Args], Any]) -> Callable[[*_Args], None]:
     """Read all bytes but the one that the handler wants, then let it work off the events.
 
     In this order nothing is lost: a byte is written after its event was queued,
@@ -50,7 +56,7 @@ def _reading_ahead(fd: int, handle_events: Callable[..., Any]) -> Callable[..., 
     """
     answer = bytearray(_COUNT.size)
 
-    def read_and_handle(*args: object) -> None:
+    def read_and_handle(*args: *_Args) -> None:
         fcntl.ioctl(fd, termios.FIONREAD, answer)
         (ready,) = _COUNT.unpack(answer)
         if ready > 1:

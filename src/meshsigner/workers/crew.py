@@ -275,7 +275,7 @@ class Crew:
         A worker whose backend is away for now has no roots yet: it learns them later.
         """
         known = (child.prepared.result() for child in children)
-        found = {roots for roots in known if roots} or {b""}
+        found = {roots for roots in known if roots} or {""}
         if len(found) > 1:
             raise ConfigurationError(
                 "issuer: its directory changed while the workers started, so that they hold "
