@@ -96,6 +96,7 @@ class CertificateSource(Protocol):
 class _Draft:
     """A certificate that only lacks its signature."""
 
+    made_for: "_Ready"
     serial: int
     tbs: bytes
 
@@ -112,11 +113,12 @@ class _Ready:
     def of(cls, issuer: Issuer, key: BatchKeySigner) -> Self:
         return cls(issuer=issuer, template=Template.of(issuer), key=key)
 
-    def draft(self, order: Order) -> _Draft | NotReady:
-        if order.issuer is not self.issuer:
-            return NotReady("the order's issuer has been replaced")
+    def draft(self, order: Order) -> _Draft:
         serial = new_serial(order.terms.not_before)
-        return _Draft(serial=serial, tbs=self.template.build_tbs(order, serial))
+        return _Draft(made_for=self, serial=serial, tbs=self.template.build_tbs(order, serial))
+
+    def has_key_of(self, issuer: Issuer) -> bool:
+        return ca_public_key(self.issuer) == ca_public_key(issuer)
 
 
 class KeyedSigner:
@@ -155,6 +157,7 @@ class KeyedSigner:
         self._announced: tuple[x509.Certificate, ...] = ()
         self._wanted: Issuer | None = None
         self._ready: _Ready | None = None
+        self._previous: _Ready | None = None
         self._problem = "not started"
         self._background: Background | None = None
 
@@ -198,7 +201,7 @@ class KeyedSigner:
         if self._ready is not None:
             issuer = with_announced(self._ready.issuer, self._announced)
             if issuer is not self._ready.issuer:
-                self._ready = _Ready.of(issuer, self._ready.key)
+                self._become(_Ready.of(issuer, self._ready.key))
 
     def health(self, now: datetime) -> Health:
         """Say whether certificates, key and store allow to sign now."""
@@ -225,11 +228,11 @@ class KeyedSigner:
         ready = self._ready
         if ready is None:
             return [NotReady(self._problem) for _ in errands]
-        drafts = [ready.draft(errand.order) for errand in errands]
+        drafts = [self._draft(errand.order) for errand in errands]
         messages = [draft.tbs for draft in drafts if isinstance(draft, _Draft)]
         signatures = iter(await _sign_all(ready.key, messages, deadline_s))
         return [
-            self._finish(ready, draft, next(signatures)) if isinstance(draft, _Draft) else draft
+            self._finish(draft, next(signatures)) if isinstance(draft, _Draft) else draft
             for draft in drafts
         ]
 
@@ -238,14 +241,19 @@ class KeyedSigner:
         del errand, deadline_s
         return None
 
-    def _finish(
-        self, ready: _Ready, draft: _Draft, signature: bytes | MeshsignerError
-    ) -> Chain | MeshsignerError:
+    def _draft(self, order: Order) -> _Draft | NotReady:
+        """Build it for the issuer that it was ordered from, this one or the one before."""
+        for ready in (self._ready, self._previous):
+            if ready is not None and order.issuer is ready.issuer:
+                return ready.draft(order)
+        return NotReady("the order's issuer has been replaced")
+
+    def _finish(self, draft: _Draft, signature: bytes | MeshsignerError) -> Chain | MeshsignerError:
         if isinstance(signature, MeshsignerError):
             return signature
         return Chain(
-            leaf_der=ready.template.assemble(draft.tbs, signature),
-            issuer=ready.issuer,
+            leaf_der=draft.made_for.template.assemble(draft.tbs, signature),
+            issuer=draft.made_for.issuer,
             serial=draft.serial,
             backend=self.name,
         )
@@ -272,9 +280,13 @@ class KeyedSigner:
         wanted = self._wanted
         if wanted is None:
             return
-        key = await self._keys.find_key(ca_public_key(wanted))
+        ready = self._ready
+        if ready is not None and ready.has_key_of(wanted):
+            key = ready.key  # the same key, certified anew: signatures under way go on
+        else:
+            key = await self._keys.find_key(ca_public_key(wanted))
         self._problem = ""
-        self._ready = _Ready.of(with_announced(wanted, self._announced), key)
+        self._become(_Ready.of(with_announced(wanted, self._announced), key))
         get_logger().info(
             Event.BACKEND_ISSUER,
             backend=self.name,
@@ -282,6 +294,12 @@ class KeyedSigner:
             generation=wanted.generation,
             expires=wanted.not_after.isoformat(),
         )
+
+    def _become(self, ready: _Ready) -> None:
+        """Let another one sign; the one before finishes its orders if it has the same key."""
+        before, self._ready = self._ready, ready
+        same = before is not None and before.has_key_of(ready.issuer)
+        self._previous = before if same else None
 
     def _keep(self, error: MeshsignerError) -> None:
         """Remember why there is no (other) issuer; say it once."""

@@ -1,9 +1,10 @@
 """When an intermediate is asked for, judged and taken; and when its renewal is in danger.
 
-Decides moments and what may follow on what: a new key each time, roots that no
-answer can change, the old intermediate in use until a good new one is there.
-Renewal begins at a set share of its life; from then on it is tried again and
-again, with growing pauses, until it succeeds or the life is over.
+Decides moments and what may follow on what: roots that no answer can change,
+the old intermediate in use until a good new one is there. Renewal begins at a
+set share of its life; from then on it is tried again and again, with growing
+pauses, until it succeeds or the life is over. Where the key is, is `keys`'
+matter.
 
 Source: RFC 5280 4.2.1.9 (path length); istio
 security/pkg/pki/ca/selfsignedcarootcertrotator.go (renewal ahead of expiry).
@@ -11,9 +12,9 @@ security/pkg/pki/ca/selfsignedcarootcertrotator.go (renewal ahead of expiry).
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Generic, Protocol
 
 from cryptography import x509
 
@@ -21,16 +22,14 @@ from meshsigner.errors import ConfigurationError, MeshsignerError, Overloaded
 from meshsigner.model import Health, Issuer
 from meshsigner.observe.logs import get_logger
 from meshsigner.observe.names import Event
-from meshsigner.signing.by_hand.request import build_request
+from meshsigner.signing.intermediate.keys import Asked, K, Prepare
 from meshsigner.signing.intermediate.source import Granted, IntermediateSource
 from meshsigner.signing.intermediate.store import Store
 from meshsigner.signing.issuers import checked_issuer
-from meshsigner.signing.local_key import local_key
 from meshsigner.signing.making import ca_name
 from meshsigner.spiffe import TrustDomain
-from meshsigner.trust import CaFiles
 from meshsigner.trust.authority import extension_of
-from meshsigner.trust.pem import PrivateKey, describe
+from meshsigner.trust.pem import describe
 from meshsigner.trust.succession import succession_faults
 
 LOOK_EVERY_S = 1.0  # at the files that other workers write, and at the clock
@@ -41,13 +40,13 @@ Roots = tuple[x509.Certificate, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Plan(Generic[K]):
     """What is asked for and when.
 
     Attributes:
         lifetime: Of each intermediate.
         renew_at: Share of the life after which it is renewed.
-        new_key: Makes the key of the next one.
+        prepare: Makes the request for the next one, with its key.
         roots: What is trusted; empty to take the root of the first answer.
         trust_domain: Becomes the organization of its name.
         announced: Roots that this server's other workers hand out; the first
@@ -56,7 +55,7 @@ class Plan:
 
     lifetime: timedelta
     renew_at: float
-    new_key: Callable[[], PrivateKey]
+    prepare: Prepare[K] = field(repr=False)
     roots: Roots
     trust_domain: TrustDomain
     announced: Roots = ()
@@ -74,7 +73,7 @@ class Counted(Protocol):
         ...
 
 
-class IntermediateKeeper:
+class IntermediateKeeper(Generic[K]):
     """Keeps one intermediate that signs now.
 
     Args:
@@ -94,10 +93,10 @@ class IntermediateKeeper:
         *,
         name: str,
         source: IntermediateSource,
-        store: Store,
-        plan: Plan,
+        store: Store[K],
+        plan: Plan[K],
         clock: Callable[[], datetime],
-        taken: Callable[[CaFiles], None],
+        taken: Callable[[K], None],
         counted: Counted,
         look_every_s: float = LOOK_EVERY_S,
         first_pause_s: float = FIRST_PAUSE_S,
@@ -113,7 +112,7 @@ class IntermediateKeeper:
         self._first_pause_s = first_pause_s
         self._pause_s = first_pause_s
         self._looking = asyncio.Lock()
-        self._current: CaFiles | None = None
+        self._current: K | None = None
         self._problem = ""
         self._not_before_s = 0.0
 
@@ -139,7 +138,7 @@ class IntermediateKeeper:
         if files is None:
             detail = self._problem or "no intermediate yet"
             return Health(name=name, ready=False, detail=detail)
-        subject, expires = describe(files.issuer.certificate), files.expires
+        subject, expires = describe(files.issuer.certificate), files.issuer.not_after
         detail = f"{subject}, until {expires:%Y-%m-%d %H:%M:%S}Z"
         if self._problem:
             state = "in danger" if now >= self._moment(files, DANGER_AT) else "due"
@@ -193,24 +192,23 @@ class IntermediateKeeper:
             self._take(files)
             self._counted(taken=True)
 
-    async def _ask(self) -> CaFiles:
-        """Ask for an intermediate with a new key.
+    async def _ask(self) -> K:
+        """Ask for the next intermediate.
 
         Raises:
             MeshsignerError: There is none, or it is not what was asked for.
         """
-        key = await asyncio.to_thread(self._plan.new_key)
-        name = ca_name(self._plan.trust_domain, "intermediate", key.public_key())
-        csr_pem = build_request(key.public_key(), self._plan.trust_domain, local_key(key).sign)
+        asked = await self._plan.prepare(self._plan.trust_domain)
+        name = ca_name(self._plan.trust_domain, "intermediate", asked.public_key)
         common_name = name.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value
         granted = await self._source.request(
-            csr_pem.decode("ascii"), str(common_name), self._plan.lifetime
+            asked.csr_pem.decode("ascii"), str(common_name), self._plan.lifetime
         )
-        return self._judge(granted, key)
+        return asked.certified(self._judge(granted, asked))
 
-    def _judge(self, granted: Granted, key: PrivateKey) -> CaFiles:
+    def _judge(self, granted: Granted, asked: Asked[K]) -> Issuer:
         certificate, where = granted.chain[0], self._source.where
-        if certificate.public_key() != key.public_key():
+        if certificate.public_key() != asked.public_key:
             raise ConfigurationError(f"{where}: signed another key than the one that was asked for")
         constraints = extension_of(certificate, x509.BasicConstraints)
         if constraints is None or constraints.path_length != 0:
@@ -225,7 +223,7 @@ class IntermediateKeeper:
             now=self._clock(),
         )
         self._check_roots(issuer)
-        return CaFiles(issuer=issuer, key=key, expires=issuer.not_after, warnings=())
+        return issuer
 
     def _roots(self, granted: Granted) -> Roots:
         """Return what is trusted: told, or the root of the first answer for ever after."""
@@ -241,7 +239,7 @@ class IntermediateKeeper:
             )
         return found
 
-    def _take(self, files: CaFiles) -> None:
+    def _take(self, files: K) -> None:
         self._current = files
         self._problem, self._pause_s, self._not_before_s = "", self._first_pause_s, 0.0
         get_logger().info(
@@ -249,7 +247,7 @@ class IntermediateKeeper:
             backend=self._name,
             subject=describe(files.issuer.certificate),
             generation=files.issuer.generation,
-            expires=files.expires.isoformat(),
+            expires=files.issuer.not_after.isoformat(),
         )
         self._taken(files)
 
@@ -270,7 +268,7 @@ class IntermediateKeeper:
             Event.INTERMEDIATE_NOT_RENEWED,
             backend=self._name,
             cause=str(error),
-            expires=None if files is None else files.expires.isoformat(),
+            expires=None if files is None else files.issuer.not_after.isoformat(),
             again_in_s=wait_s,
         )
 
@@ -281,11 +279,16 @@ class IntermediateKeeper:
     def _next_generation(self) -> int:
         return 1 if self._current is None else self._current.issuer.generation + 1
 
-    def _moment(self, files: CaFiles, share: float) -> datetime:
+    def _moment(self, files: K, share: float) -> datetime:
         """Return when a share of an intermediate's life is over.
 
         Its life begins when it was given, not at its NotBefore, which CAs put back.
         """
         begins = files.issuer.certificate.not_valid_before_utc
-        life = min(files.expires - begins, self._plan.lifetime)
-        return files.expires - life * (1 - share)
+        expires = files.issuer.not_after
+        life = min(expires - begins, self._plan.lifetime)
+        return expires - life * (1 - share)
+
+
+MakeKeeper = Callable[[Callable[[K], None]], IntermediateKeeper[K]]
+"""Makes the keeper, given what is to be told of each intermediate."""

@@ -5,9 +5,11 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from meshsigner.errors import MeshsignerError
+from meshsigner.errors import ConfigurationError, MeshsignerError
 from meshsigner.signing.intermediate.settings import OpenBaoIntermediateSettings
 from meshsigner.signing.kind import Finding, SettingsType, Signer, Surroundings
+from meshsigner.signing.pkcs11.kind import expect_binding
+from meshsigner.signing.pkcs11.settings import Pkcs11Token
 
 _CURVES = {"p256": ec.SECP256R1, "p384": ec.SECP384R1}
 
@@ -25,8 +27,14 @@ class OpenBaoIntermediateKind:
         """Make it; the server is asked when it starts.
 
         Raises:
-            ConfigurationError: The roots' file cannot be used.
+            ConfigurationError: The roots' file cannot be used; extra, module or
+                PIN of the HSM are missing.
         """
+        if settings.hsm is not None:
+            expect_binding()
+            problems = settings.hsm.problems()
+            if problems:
+                raise ConfigurationError(*problems)
         # imported once used: who lists kinds needs no HTTP client
         from meshsigner.signing.intermediate.assembly import open_backend  # noqa: PLC0415
 
@@ -45,7 +53,11 @@ class OpenBaoIntermediateKind:
                 found = await client.call("POST", "sys/capabilities-self", {"paths": [path]})
             except MeshsignerError as error:
                 return [Finding(good=False, text=f"{settings.address}: {error}")]
-        return [_right(found.get(path), path), *_directory(settings.directory)]
+        return [
+            _right(found.get(path), path),
+            *_directory(settings.directory),
+            *_hsm(settings.hsm),
+        ]
 
 
 def _right(granted: object, path: str) -> Finding:
@@ -64,6 +76,20 @@ def _directory(directory: Path | None) -> Sequence[Finding]:
         return []
     text = "what is kept there is used" if directory.exists() else "made at the first start"
     return [Finding(good=True, text=f"{directory}: {text}")]
+
+
+def _hsm(settings: Pkcs11Token | None) -> Sequence[Finding]:
+    """Say what shows of an HSM without the token: that it has the key, or may make it, does not."""
+    if settings is None:
+        return []
+    try:
+        expect_binding()
+        problems = settings.problems()
+    except ConfigurationError as error:
+        problems = list(error.problems)
+    if problems:
+        return [Finding(good=False, text=problem) for problem in problems]
+    return [Finding(good=True, text=f"{settings.module}: module and PIN are there; not tried")]
 
 
 def new_key(key_type: str) -> ec.EllipticCurvePrivateKey:

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from meshsigner.config.fields import FilePath, duration_from
 from meshsigner.signing.openbao.settings import Mount, Name, OpenBaoServer
+from meshsigner.signing.pkcs11.settings import Pkcs11Token
 
 Life = Annotated[timedelta, *duration_from("1m", "3650d")]
 
@@ -39,23 +40,33 @@ class OpenBaoIntermediateSettings(OpenBaoServer):
     )
     key_type: Literal["p256", "p384"] = Field(
         default="p256",
-        description="Kind of its keys; each intermediate has a new one. Default: p256.",
+        description="Kind of its keys; each intermediate has a new one, but for one in an HSM, "
+        "which is made once. Default: p256.",
     )
-    keep: Literal["memory", "file"] = Field(
+    keep: Literal["memory", "file", "pkcs11"] = Field(
         default="memory",
         description="`memory`: the key is never written; each worker has an intermediate of its "
         "own, and a restart asks for another. `file`: all workers share one, and a restart asks "
-        "nobody. Default: memory.",
+        "nobody. `pkcs11`: as `file`, with the key in an HSM (extra `pkcs11`), where it is made, "
+        "SENSITIVE and not EXTRACTABLE, unless it is there; each renewal certifies the same key. "
+        "Default: memory.",
     )
     directory: FilePath | None = Field(
         default=None,
-        description="With `keep: file`: where it is kept with its key (mode 0600); must be "
-        "writable, and of one server alone. Default: none.",
+        description="With `keep: file` and `keep: pkcs11`: where it is kept, with a key in a file "
+        "at mode 0600; must be writable, and of one server alone. Default: none.",
+    )
+    hsm: Pkcs11Token | None = Field(
+        default=None, description="With `keep: pkcs11`: where its key is. Default: none."
     )
 
     @model_validator(mode="after")
     def _directory_with_file(self) -> Self:
-        if (self.keep == "file") != (self.directory is not None):
-            msg = "directory with `keep: file`, and only then"
-            raise ValueError(msg)
+        problems = []
+        if (self.keep == "memory") != (self.directory is None):
+            problems.append("directory with `keep: file` or `keep: pkcs11`, and only then")
+        if (self.keep == "pkcs11") != (self.hsm is not None):
+            problems.append("hsm with `keep: pkcs11`, and only then")
+        if problems:
+            raise ValueError("; ".join(problems))
         return self

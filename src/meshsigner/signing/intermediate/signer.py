@@ -5,9 +5,8 @@ it was made for. After a renewal the one before stays for the orders that were
 on their way, so that a change costs nobody his certificate.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Protocol
 
 from cryptography import x509
 
@@ -15,7 +14,7 @@ from meshsigner.background import Background
 from meshsigner.errors import NotReady
 from meshsigner.model import Capabilities, Chain, Health, Issuer, Order
 from meshsigner.signing.embedded import EmbeddedSigner
-from meshsigner.signing.intermediate.keeper import IntermediateKeeper
+from meshsigner.signing.intermediate.keeper import MakeKeeper
 from meshsigner.signing.intermediate.source import IntermediateSource
 from meshsigner.trust import CaFiles
 
@@ -39,14 +38,6 @@ class FixedSource:
         return Health(name=self._name, ready=now <= expires, detail=detail)
 
 
-class MakeKeeper(Protocol):
-    """Makes the keeper, given what is to be told of each intermediate."""
-
-    def __call__(self, taken: Callable[[CaFiles], None]) -> IntermediateKeeper:
-        """Return a keeper."""
-        ...
-
-
 class IntermediateSigner:
     """A local signer whose CA comes from elsewhere.
 
@@ -58,7 +49,9 @@ class IntermediateSigner:
 
     capabilities = Capabilities(builds_x509=False)
 
-    def __init__(self, *, name: str, source: IntermediateSource, make_keeper: MakeKeeper) -> None:
+    def __init__(
+        self, *, name: str, source: IntermediateSource, make_keeper: MakeKeeper[CaFiles]
+    ) -> None:
         self.name = name
         self._giver = source
         self._keeper = make_keeper(self._take)

@@ -1,34 +1,38 @@
-"""Where an intermediate is kept with its key: in memory, or in files that workers share.
+"""Where an intermediate is kept: in memory, or in files that workers share.
 
-Files are in Istio's `cacerts` layout, the key at mode 0600, and replaced all at
-once (`trust.writing`), so that neither a crash nor a reader sees half of them.
+Files are in Istio's `cacerts` layout, the key at mode 0600 unless it is in an
+HSM, and replaced all at once (`trust.writing`), so that neither a crash nor a
+reader sees half of them.
 Who renews holds a lock: of N workers one asks, the others find what it got.
 """
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
-from typing import Protocol
+from typing import Generic, Protocol
 
 from meshsigner.errors import ConfigurationError
 from meshsigner.model import Issuer
+from meshsigner.signing.intermediate.keys import K
 from meshsigner.signing.issuers import pem_of
 from meshsigner.signing.making import render_key
-from meshsigner.trust import CaFiles, load_directory
+from meshsigner.trust import CaCertificates, CaFiles, load_certificates, load_directory
 from meshsigner.trust.layout import CACERTS, Fingerprint, fingerprint
-from meshsigner.trust.pem import PrivateKey
 from meshsigner.trust.writing import PRIVATE_MODE, PUBLIC_MODE, is_swapped, locked, swap_files
 
 RENEWAL_LOCK = ".renewal.lock"
 
+Contents = dict[str, tuple[bytes, int]]  # of each file by its name, and its mode
 
-class Store(Protocol):
+
+class Store(Protocol[K]):
     """Keeps one intermediate; every method blocks at most on files."""
 
-    def load(self, generation: int, now: datetime) -> CaFiles | None:
+    def load(self, generation: int, now: datetime) -> K | None:
         """Return what is kept, if it is another one than the last that was loaded or saved.
 
         Args:
@@ -40,7 +44,7 @@ class Store(Protocol):
         """
         ...
 
-    def save(self, files: CaFiles) -> None:
+    def save(self, files: K) -> None:
         """Keep another one in place of what was kept.
 
         Raises:
@@ -71,7 +75,7 @@ class MemoryStore:
         yield True
 
 
-class FileStore:
+class _Directory(ABC, Generic[K]):
     """Keeps it in a directory.
 
     Args:
@@ -82,7 +86,7 @@ class FileStore:
         self._directory = directory
         self._seen: Fingerprint | None = None
 
-    def load(self, generation: int, now: datetime) -> CaFiles | None:
+    def load(self, generation: int, now: datetime) -> K | None:
         """Return what is there, if that has changed.
 
         Raises:
@@ -91,11 +95,11 @@ class FileStore:
         seen = fingerprint(self._directory)
         if seen == self._seen or not is_swapped(self._directory):
             return None
-        found = load_directory(self._directory, generation=generation, now=now)
+        found = self._read(self._directory, generation=generation, now=now)
         self._seen = seen
         return found
 
-    def save(self, files: CaFiles) -> None:
+    def save(self, files: K) -> None:
         """Write it, all at once.
 
         Raises:
@@ -103,7 +107,7 @@ class FileStore:
         """
         try:
             with locked(self._directory):
-                swap_files(self._directory, _rendered(files.issuer, files.key))
+                swap_files(self._directory, self._render(files))
         except OSError as error:
             raise ConfigurationError(
                 f"{self._directory}: the intermediate cannot be kept there ({error.strerror}); "
@@ -131,6 +135,35 @@ class FileStore:
         finally:
             os.close(handle)
 
+    @abstractmethod
+    def _read(self, directory: Path, *, generation: int, now: datetime) -> K:
+        """Load what is in the directory."""
+
+    @abstractmethod
+    def _render(self, files: K) -> Contents:
+        """Write it as the directory holds it."""
+
+
+class FileStore(_Directory[CaFiles]):
+    """Keeps it with its key."""
+
+    def _read(self, directory: Path, *, generation: int, now: datetime) -> CaFiles:
+        return load_directory(directory, generation=generation, now=now)
+
+    def _render(self, files: CaFiles) -> Contents:
+        key = {CACERTS.key: (render_key(files.key), PRIVATE_MODE)}
+        return {**_certificates(files.issuer), **key}
+
+
+class CertificateStore(_Directory[CaCertificates]):
+    """Keeps it without its key, which is in an HSM."""
+
+    def _read(self, directory: Path, *, generation: int, now: datetime) -> CaCertificates:
+        return load_certificates(directory, generation=generation, now=now)
+
+    def _render(self, files: CaCertificates) -> Contents:
+        return _certificates(files.issuer)
+
 
 def _try_lock(handle: int) -> bool:
     try:
@@ -140,13 +173,12 @@ def _try_lock(handle: int) -> bool:
     return True
 
 
-def _rendered(issuer: Issuer, key: PrivateKey) -> dict[str, tuple[bytes, int]]:
+def _certificates(issuer: Issuer) -> Contents:
     own = pem_of(issuer.certificate)
     above = "".join(issuer.chain_pem[1:])
     roots = issuer.trust_bundle.pem
     return {
         CACERTS.certificate: (own.encode(), PUBLIC_MODE),
-        CACERTS.key: (render_key(key), PRIVATE_MODE),
         CACERTS.chain: ((own + above).encode(), PUBLIC_MODE),
         CACERTS.roots: (roots.encode(), PUBLIC_MODE),
     }

@@ -23,17 +23,9 @@ Variable = Annotated[
 ]
 
 
-class Pkcs11Settings(Section):
-    """A CA whose key is in an HSM, used through its PKCS #11 module (extra `pkcs11`).
+class Pkcs11Token(Section):
+    """A key on a token of an HSM, and how to reach it."""
 
-    The key never leaves the HSM; the certificates are built here.
-    """
-
-    type: Literal["pkcs11"] = Field(description="`pkcs11`.")
-    certificates: FilePath = Field(
-        description="Directory with ca-cert.pem, cert-chain.pem and root-cert.pem, as Istio's "
-        "secret `cacerts` holds them, without a key; taken anew when it changes.",
-    )
     module: FilePath = Field(
         description="The HSM's PKCS #11 module, a shared library, for example "
         "/usr/lib/softhsm/libsofthsm2.so.",
@@ -140,3 +132,16 @@ class Pkcs11Settings(Section):
         except ConfigurationError as error:
             found += error.problems
         return found
+
+
+class Pkcs11Settings(Pkcs11Token):
+    """A CA whose key is in an HSM, used through its PKCS #11 module (extra `pkcs11`).
+
+    The key never leaves the HSM; the certificates are built here.
+    """
+
+    type: Literal["pkcs11"] = Field(description="`pkcs11`.")
+    certificates: FilePath = Field(
+        description="Directory with ca-cert.pem, cert-chain.pem and root-cert.pem, as Istio's "
+        "secret `cacerts` holds them, without a key; taken anew when it changes.",
+    )

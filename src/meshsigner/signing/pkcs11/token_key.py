@@ -7,7 +7,7 @@ thread, one session, for the length of a command.
 
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import pkcs11
@@ -32,7 +32,7 @@ from meshsigner.signing.pkcs11.opening import (
     open_key,
 )
 from meshsigner.signing.pkcs11.pin import PinGuard
-from meshsigner.signing.pkcs11.settings import Pkcs11Settings
+from meshsigner.signing.pkcs11.settings import Pkcs11Token
 
 CURVES = {"p256": "secp256r1", "p384": "secp384r1"}
 _ID_BYTES = 8
@@ -54,15 +54,23 @@ class TokenKey:
         """Sign a message as X.509 has it."""
         return self._opened.sign(message)
 
+    def close(self) -> None:
+        """End its session."""
+        self._opened.close()
+
 
 @contextmanager
-def token_key(settings: Pkcs11Settings, *, make: str | None = None) -> Iterator[TokenKey]:
+def token_key(
+    settings: Pkcs11Token, *, make: str | None = None, pin: PinGuard | None = None
+) -> Iterator[TokenKey]:
     """Open the key that the settings name.
 
     Args:
         settings: Of a backend.
         make: Kind of a key to make on the token first, unless there is one:
             `p256`, `p384`, `rsa-2048` and so on; None makes none.
+        pin: Logs in, where it remembers refusals for longer than this block;
+            None reads the settings'.
 
     Yields:
         The key, until the block ends.
@@ -76,15 +84,17 @@ def token_key(settings: Pkcs11Settings, *, make: str | None = None) -> Iterator[
     try:
         module.load(locking=False)
         with module.calling():
-            yield _open(module, settings, make)
+            key = _open(module, settings, make, pin or PinGuard(settings.pin_source, None))
+            with closing(key):
+                yield key
     except DEVICE_FAULTS as error:
         raise BackendUnavailable(describe_fault(error)) from error
     finally:
         module.leave(user)
 
 
-def _open(module: Module, settings: Pkcs11Settings, make: str | None) -> TokenKey:
-    place, pin = place_of(settings), PinGuard(settings.pin_source, None)
+def _open(module: Module, settings: Pkcs11Token, make: str | None, pin: PinGuard) -> TokenKey:
+    place = place_of(settings)
     token = find_token(module, place)
     with token.open(rw=make is not None) as session:
         log_in(module, token, session, pin)

@@ -15,6 +15,7 @@ from meshsigner.errors import BackendUnavailable, ConfigurationError, NotReady, 
 from meshsigner.model import Order
 from meshsigner.policy import authorize
 from meshsigner.signing.intermediate.keeper import IntermediateKeeper, Plan
+from meshsigner.signing.intermediate.keys import with_new_key
 from meshsigner.signing.intermediate.signer import IntermediateSigner
 from meshsigner.signing.intermediate.store import FileStore, MemoryStore, Store
 from meshsigner.spiffe import TrustDomain
@@ -48,17 +49,17 @@ class World:
 
     def process(self, **changes: Any) -> IntermediateSigner:
         """Return the backend of one worker."""
-        store: Store = FileStore(self._directory) if self._directory else MemoryStore()
+        store: Store[CaFiles] = FileStore(self._directory) if self._directory else MemoryStore()
         values: dict[str, Any] = {
             "lifetime": LIFE,
             "renew_at": 0.5,
-            "new_key": lambda: ec.generate_private_key(ec.SECP256R1()),
+            "prepare": with_new_key(lambda: ec.generate_private_key(ec.SECP256R1())),
             "roots": (),
             "trust_domain": TrustDomain.parse("cluster.local"),
             **changes,
         }
 
-        def make_keeper(taken: Callable[[CaFiles], None]) -> IntermediateKeeper:
+        def make_keeper(taken: Callable[[CaFiles], None]) -> IntermediateKeeper[CaFiles]:
             return IntermediateKeeper(
                 name="short",
                 source=self.above,
