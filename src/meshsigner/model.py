@@ -174,8 +174,7 @@ class Issuer:
 
     Attributes:
         certificate: The CA certificate.
-        intermediates: From the issuer of leaves towards the root, roots
-            excluded; the issuer itself comes first unless it is a root.
+        intermediates: From the issuer of leaves, unless it is a root, towards the root, excluded.
         trust_bundle: What the chain ends in.
         chain_pem: PEM of each intermediate: elements 1 to n-2 of an answer.
         generation: Counts reloads.
@@ -227,8 +226,7 @@ class Chain:
         issuer: What signed it, with intermediates and roots.
         serial: The leaf's serial number.
         backend: Name of the backend that signed.
-        signed_twice: Its signature was computed twice, alike: only a fault that
-            lasts can have made it wrong.
+        signed_twice: Its signature was computed twice, alike: if wrong, by a fault that lasts.
     """
 
     leaf_der: bytes
@@ -361,8 +359,7 @@ class Intent:
         token: Of the errand.
         backend: Which backend is asked.
         at: When.
-        draft: What is known of the certificate beforehand: a record without
-            serial, issuer and certificate (these are empty).
+        draft: What is known beforehand: a record whose serial, issuer and certificate are empty.
     """
 
     token: str

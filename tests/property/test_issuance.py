@@ -195,7 +195,8 @@ def test_every_call_ends_as_it_must(calls: list[_Call], weather: _Weather) -> No
         }
         cancelled = any(call.gives_up is not None or not call.lives_s for call in calls)
         assert rows.keys() - taken <= known_gone or cancelled
-        assert not scene.issuance._lanes._only.orders._in_flight
+        (lane,) = scene.issuance._lanes.local
+        assert not lane.orders._in_flight
         assert not len(scene.issuance._lanes)
         assert not len(scene.issuance._outstanding)
 

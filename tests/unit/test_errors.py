@@ -20,6 +20,7 @@ from meshsigner.errors import (
     SanNotAllowed,
     ServiceFault,
     Unauthenticated,
+    UnknownSigner,
     WrongCertificate,
 )
 
@@ -47,6 +48,7 @@ def test_callers_faults_are_refusals() -> None:
         InvalidCsr,
         SanNotAllowed,
         InvalidLifetime,
+        UnknownSigner,
     }
 
 
@@ -64,7 +66,7 @@ def test_our_own_faults_are_service_faults() -> None:
 def test_every_leaf_has_a_reason_of_its_own() -> None:
     """A reason names one class, so that a log line and a metric tell which."""
     reasons = [kind.reason for kind in LEAVES]
-    assert len(set(reasons)) == len(LEAVES) == 14
+    assert len(set(reasons)) == len(LEAVES) == 15
     assert MeshsignerError.reason not in reasons
 
 

@@ -92,5 +92,10 @@ def test_two_equal_calls_are_two() -> None:
 
 def test_words_of_logs_and_records_are_stable() -> None:
     """Dashboards and old rows hold these words."""
-    assert {method.value for method in AuthMethod} == {"token_review", "jwt"}
+    assert {method.value for method in AuthMethod} == {
+        "token_review",
+        "jwt",
+        "client_certificate",
+        "forwarded_certificate",
+    }
     assert {kind.value for kind in KeyAlgorithm} == {"rsa", "p256", "p384", "ed25519"}

@@ -22,6 +22,7 @@ EVERY_ERROR: Mapping[type[errors.MeshsignerError], errors.MeshsignerError] = {
     errors.InvalidCsr: errors.InvalidCsr("failed to parse X.509 certificate signing request"),
     errors.SanNotAllowed: errors.SanNotAllowed(SECRET_CAUSE),
     errors.InvalidLifetime: errors.InvalidLifetime(asked_s=10, maximum_s=5),
+    errors.UnknownSigner: errors.UnknownSigner("vault"),
     errors.Overloaded: errors.Overloaded("queue_total"),
     errors.NotReady: errors.NotReady(SECRET_CAUSE),
     errors.BackendUnavailable: errors.BackendUnavailable(SECRET_CAUSE),

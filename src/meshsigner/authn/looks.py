@@ -13,7 +13,7 @@ is a refusal there, and ztunnel waits a second and more before it asks again).
 import asyncio
 import itertools
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
@@ -40,7 +40,7 @@ class PodSource(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
     """What is looked at.
 
@@ -58,9 +58,8 @@ class Place:
         return f"node {self.node}" if self.node else f"pod {self.pod.namespace}/{self.pod.name}"
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
 class _Looked:
-    """What is known of one place.
+    """What is known of one place, at the moment.
 
     Attributes:
         turn: One look at a time.
@@ -71,12 +70,15 @@ class _Looked:
         forget: Ends that time.
     """
 
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    sent_s: float = float("-inf")
-    next_number: int | None = None
-    waiting: int = 0
-    found: PodIndex | None = None
-    forget: asyncio.TimerHandle | None = None
+    __slots__ = ("forget", "found", "next_number", "sent_s", "turn", "waiting")
+
+    def __init__(self) -> None:
+        self.turn = asyncio.Lock()
+        self.sent_s = float("-inf")
+        self.next_number: int | None = None
+        self.waiting = 0
+        self.found: PodIndex | None = None
+        self.forget: asyncio.TimerHandle | None = None
 
 
 class FreshLooks:
@@ -122,7 +124,7 @@ class FreshLooks:
             asyncio.get_running_loop().call_later(EVERY_S, self._settle, place.name, looked)
         self._hold(place.name, pods)
         if node and not place.node:
-            self._hold(Place(node, place.pod).name, pods)
+            self._hold(Place(node=node, pod=place.pod).name, pods)
 
     async def _list(self, place: Place) -> tuple[str, PodIndex]:
         """Return the node and its live pods.

@@ -60,7 +60,7 @@ class RemoteConnection:
         return self.connection
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Running:
     """A remote cluster that is served.
 
@@ -202,11 +202,12 @@ class RemoteClusters:
         """
         running = self._running.get(found.cluster_id)
         if running is not None and running.found.digest == found.digest:
-            running.found = found
+            self._running[found.cluster_id] = replace(running, found=found)
             return
         connection = await asyncio.to_thread(load_inline_kubeconfig, found.data, found.where)
         if running is not None and _same_server(running.source.connection, connection):
-            running.source.connection, running.found = connection, found
+            running.source.connection = connection
+            running = self._running[found.cluster_id] = replace(running, found=found)
             self._log(Event.REMOTE_CLUSTER_CHANGED, running)
             return
         # Another server is another cluster: nothing that was known of the old one holds for it.

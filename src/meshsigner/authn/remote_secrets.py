@@ -19,7 +19,7 @@ MAX_KUBECONFIG_BYTES = 64 * 1024  # many times what they have; reading YAML is s
 _MAX_QUOTED = 100  # characters of an id, which comes from outside
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Kubeconfigs:
     """What is kept of a Secret: a kubeconfig for each cluster id; never shown."""
 
@@ -61,7 +61,7 @@ def kubeconfigs_of(secret: JsonObject) -> Kubeconfigs:
         msg = "data is no object"
         raise TypeError(msg)
     return Kubeconfigs(
-        {name: base64.b64decode(value, validate=True) for name, value in data.items()}
+        by_id={name: base64.b64decode(value, validate=True) for name, value in data.items()}
     )
 
 

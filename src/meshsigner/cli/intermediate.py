@@ -32,7 +32,6 @@ from meshsigner.signing.by_hand.keys import (
     waiting_key,
 )
 from meshsigner.signing.by_hand.request import build_request
-from meshsigner.signing.pkcs11.kind import expect_binding
 from meshsigner.signing.pkcs11.settings import Pkcs11Settings
 from meshsigner.spiffe import InvalidSpiffeId, TrustDomain
 from meshsigner.trust import load_certificates
@@ -139,6 +138,8 @@ def _place_of(config: Config, backend: str) -> _Place:
         known = ", ".join(config.backends) or "none"
         fail(Exit.INPUT, f"there is no backend {backend!r}; expected one of: {known}")
     if isinstance(settings, Pkcs11Settings):
+        from meshsigner.signing.pkcs11.kind import expect_binding  # noqa: PLC0415 - the server's
+
         _or_fail(expect_binding)
         directory = settings.certificates
         return _Place(directory=directory, hsm=settings, trust_domain=config.trust_domain)

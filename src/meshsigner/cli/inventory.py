@@ -13,14 +13,13 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from meshsigner.app.stores import Reader, reader_of
 from meshsigner.cli.exits import Exit
 from meshsigner.cli.options import duration
 from meshsigner.cli.terminal import fail, note, say, say_fields, say_heading
@@ -30,6 +29,9 @@ from meshsigner.inventory.query import InvalidSerial, Query, Unreadable, parse_s
 from meshsigner.inventory.whole import WholeInventory
 from meshsigner.model import Record
 from meshsigner.spiffe import InvalidSpiffeId, SpiffeId
+
+if TYPE_CHECKING:
+    from meshsigner.app.stores import Reader
 
 HELP = "Read which certificates were issued: to whom, when, and on which grounds."
 
@@ -225,7 +227,7 @@ def _expiring(query: Query, within: timedelta | None) -> Query:
 
 
 @contextmanager
-def _inventory(state_dir: Path, database: Path | None, config: Path | None) -> Iterator[Reader]:
+def _inventory(state_dir: Path, database: Path | None, config: Path | None) -> Iterator["Reader"]:
     if database is not None and config is not None:
         raise typer.BadParameter("--database and --config exclude each other")
     try:
@@ -237,8 +239,12 @@ def _inventory(state_dir: Path, database: Path | None, config: Path | None) -> I
         fail(Exit.INPUT, str(error))
 
 
-def _reader(database: Path, config: Path | None) -> Reader:
-    return WholeInventory(database) if config is None else reader_of(load_config(config))
+def _reader(database: Path, config: Path | None) -> "Reader":
+    if config is None:
+        return WholeInventory(database)
+    from meshsigner.app.stores import reader_of  # noqa: PLC0415 - help answers without it
+
+    return reader_of(load_config(config))
 
 
 def _print_json(records: Iterable[Record], *, with_pem: bool) -> None:
@@ -259,7 +265,7 @@ def _as_json(record: Record, *, with_pem: bool) -> dict[str, object]:
     return values | ({"certificate": ssl.DER_cert_to_PEM_cert(der)} if with_pem else {})
 
 
-def _print_tables(reader: Reader, query: Query, limit: int) -> None:
+def _print_tables(reader: "Reader", query: Query, limit: int) -> None:
     # one more than is shown tells whether there are more
     records = reader.find(replace(query, limit=limit + 1 if limit else None))
     shown = islice(records, limit or None)

@@ -62,6 +62,13 @@ _TABLE = (
     ),
     Advice(
         "INVALID_ARGUMENT",
+        "no such signer",
+        "No rule of the server's policy has the signer that was asked for by name.",
+        "Ask for one of policy.signers in the server's configuration, or for none.",
+        Exit.REFUSED,
+    ),
+    Advice(
+        "INVALID_ARGUMENT",
         "",
         "The server does not accept the CSR.",
         "The text says which rule it broke; try another --key-type.",

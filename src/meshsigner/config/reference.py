@@ -34,10 +34,11 @@ file. `meshsigner check-config FILE` says all problems at once and prints what i
   `{LEVEL_SEPARATOR}`: `{_ENV_POLICY}DEFAULT_LIFETIME=12h`. A list is written as JSON and
   replaces the file's: `{_ENV_POLICY}KEY_ALGORITHMS=["p256"]`.
 * **Reload**: `SIGHUP` takes `policy` and the logging level anew, and looks at all files at once.
-  Under `meshsigner serve` it also takes `clusters`, `limits`, `listen.tls` and `workers`, by
-  replacing workers one after the other; no call is lost by that. `trust_domain`, `issuer`,
-  `backends`, `inventory`, `admin`, `client_certificates` and `listen.address` need a restart. A
-  bad configuration is refused as a whole and logged; the old one stays.
+  Under `meshsigner serve` it also takes `clusters`, `remote_clusters`, `limits`, `listen.tls` and
+  `workers`, by replacing workers one after the other; no call is lost by that. `trust_domain`,
+  `issuer`, `backends`, `inventory`, `controllers`, `admin`, `client_certificates` and
+  `listen.address` need a restart. A bad configuration is refused as a whole and logged; the old
+  one stays.
 """
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from meshsigner.config import Config
 
 IN_PLACE = frozenset({"policy", "logging"})
-BY_REPLACEMENT = frozenset({"clusters", "limits", "workers"})
+BY_REPLACEMENT = frozenset({"clusters", "limits", "remote_clusters", "workers"})
 BY_RESTART = frozenset(
     {
         "admin",

@@ -13,7 +13,7 @@ from tests.fakes.pods import FakePodSource, make_pod
 
 _AGENT = Account("istio-system", "ztunnel")
 _OWN = ObjectKey("istio-system", "zt-1")
-_NODE = Place("node-1", _OWN)
+_NODE = Place(node="node-1", pod=_OWN)
 _SLEEP = Account("foo", "sleep")
 
 
@@ -90,7 +90,7 @@ async def test_nodes_do_not_wait_for_each_other() -> None:
     source = FakePodSource()
     looks = _looks(source)
     began_s = asyncio.get_running_loop().time()
-    await asyncio.gather(*(looks.ask(Place(f"node-{n}", _OWN)).fetch() for n in range(20)))
+    await asyncio.gather(*(looks.ask(Place(node=f"node-{n}", pod=_OWN)).fetch() for n in range(20)))
     assert asyncio.get_running_loop().time() - began_s < EVERY_S
 
 
@@ -108,7 +108,7 @@ async def test_an_unknown_node_is_found_by_the_agents_own_pod() -> None:
     """Where a credential names no node: the pod first, then its node; both names are known."""
     source = FakePodSource(_agent_pod(), make_pod("sleep-1"))
     looks = _looks(source)
-    place = Place("", _OWN)
+    place = Place(node="", pod=_OWN)
     await looks.ask(place).fetch()
     assert source.gets == ["/api/v1/namespaces/istio-system/pods/zt-1"]
     assert _found(looks, place).runs("node-1", _SLEEP)
@@ -120,7 +120,7 @@ async def test_an_agent_that_is_nowhere_has_no_neighbours(pods: list[dict[str, o
     """Its pod is gone, or on no node."""
     source = FakePodSource(*pods)
     looks = _looks(source)
-    place = Place("", _OWN)
+    place = Place(node="", pod=_OWN)
     await looks.ask(place).fetch()
     assert _found(looks, place).nodes() == 0
     assert not source.lists

@@ -21,7 +21,7 @@ def decide(
 ) -> tuple[dict[str, bytes], list[str]]:
     """Choose where two and three are allowed, and Kubernetes is configured."""
     wanted, problems = choose(
-        {key: Kubeconfigs(by_id) for key, by_id in secrets.items()},
+        {key: Kubeconfigs(by_id=by_id) for key, by_id in secrets.items()},
         allowed={"two", "three"},
         configured={"Kubernetes", "", "alias"},
         in_use=in_use or {},

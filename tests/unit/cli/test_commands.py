@@ -42,6 +42,11 @@ def test_commands_are_those_of_the_documentation() -> None:
         "agent status",
         "inventory list",
         "inventory show",
+        "cluster bootstrap",
+        "cluster run",
+        "intermediate request",
+        "intermediate install",
+        "intermediate status",
     }
 
 

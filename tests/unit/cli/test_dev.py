@@ -16,7 +16,7 @@ from meshsigner.cli.dev_state import DevState
 from meshsigner.cli.dev_tokens import TokenIssuer, TokenWish
 from meshsigner.cli.exits import Exit
 from meshsigner.config.fields import Address
-from meshsigner.config.sections import IssuerDirectory, IssuerSelfMade
+from meshsigner.config.sections import InventorySqlite, IssuerDirectory, IssuerSelfMade
 from meshsigner.errors import ConfigurationError
 
 Run = Callable[..., Result]
@@ -142,6 +142,7 @@ def test_configuration_uses_the_state(state: DevState) -> None:
     assert isinstance(config.issuer, IssuerSelfMade)
     assert str(config.trust_domain) == "cluster.local"
     assert (config.clusters[0].id, config.clusters[0].local) == ("Kubernetes", True)
+    assert isinstance(config.inventory, InventorySqlite)
     assert config.inventory.path == state.inventory
 
 

@@ -10,6 +10,7 @@ from meshsigner.rpc.status import STATUS, client_text_of
 _DETAILS: dict[type[errors.MeshsignerError], errors.MeshsignerError] = {
     errors.InvalidCsr: errors.InvalidCsr("a detail"),
     errors.InvalidLifetime: errors.InvalidLifetime(asked_s=2, maximum_s=1),
+    errors.UnknownSigner: errors.UnknownSigner("vault"),
     errors.Overloaded: errors.Overloaded("calls"),
     errors.BackendUnavailable: errors.BackendUnavailable("away"),
     errors.WrongCertificate: errors.WrongCertificate(("key",)),

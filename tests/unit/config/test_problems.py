@@ -190,4 +190,6 @@ def test_file_is_read(tmp_path: Path, smallest: str) -> None:
     """A configuration is read from its file."""
     path = tmp_path / "meshsigner.yaml"
     path.write_text(smallest)
-    assert os.fspath(load_config(path).issuer.path) == "/etc/meshsigner/ca"
+    issuer = load_config(path).issuer
+    assert issuer is not None
+    assert os.fspath(issuer.path) == "/etc/meshsigner/ca"

@@ -101,7 +101,7 @@ def test_grpc_still_works_as_the_loop_expects(monkeypatch: pytest.MonkeyPatch) -
     loop = EventLoop()
     add_reader = EventLoop.add_reader
 
-    def note(self: EventLoop, fd: object, callback: functools.partial[object]) -> None:
+    def note(self: EventLoop, fd: int, callback: functools.partial[object]) -> None:
         watched.append(type(callback.func.__self__).__name__)  # type: ignore[attr-defined]
         add_reader(self, fd, callback)
 
