@@ -70,7 +70,7 @@ conformance-build: $(STAMP) ## Build Istio's client, agent and CA, Kubernetes an
 conformance: $(STAMP) ## Tests against foreign code: Istio's client, Kubernetes, openssl, linters, crash and fsync proofs
 	@$(BIN)/python -m tests.conformance.prerequisites
 	@$(MAKE) --no-print-directory servers conformance-build
-	$(BIN)/pytest -c tests/conformance/pytest.ini --rootdir=. tests/conformance
+	$(BIN)/python -m tests.conformance.shifts
 
 soak: $(STAMP) ## The proofs of agent and backends under traffic for minutes instead of seconds
 	@$(BIN)/python -m tests.conformance.prerequisites

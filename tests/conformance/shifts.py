@@ -1,0 +1,79 @@
+"""Runs the conformance tests in two shifts at once: most of them wait for foreign servers.
+
+    python -m tests.conformance.shifts [pytest's own arguments]
+
+The first shift is shown as it goes, the second when it has ended; the last line sums them up. A
+folder that is in no list belongs to the first shift, so that no test is forgotten.
+"""
+
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+SECOND = ("loads", "openbao", "postgres", "sds", "softhsm")
+_COUNT = re.compile(r"(\d+) (passed|failed|errors?|skipped|deselected|xfailed|xpassed)")
+_CLOSING = re.compile(r"^=*\s*\d+ (?:passed|failed|error|skipped|deselected).* in [0-9.]+s")
+_NO_TESTS = 5
+
+
+def commands(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Return what each shift runs.
+
+    Args:
+        arguments: For pytest, in both.
+
+    Raises:
+        FileNotFoundError: A folder of the second shift is not there.
+    """
+    folders = [(HERE / name).relative_to(ROOT) for name in SECOND]
+    for folder in folders:
+        if not (ROOT / folder).is_dir():
+            raise FileNotFoundError(folder)
+    pytest = [sys.executable, "-m", "pytest", "-c", "tests/conformance/pytest.ini", "--rootdir=."]
+    pytest += ["-p", "no:cacheprovider", *arguments]
+    first = [*pytest, "tests/conformance", *(f"--ignore={folder}" for folder in folders)]
+    return first, [*pytest, *map(str, folders)]
+
+
+def closing(output: str) -> Counter[str]:
+    """Return the counts of pytest's closing line; none when it did not come so far."""
+    lines = [line for line in output.splitlines() if _CLOSING.match(line)]
+    return Counter({word: int(count) for count, word in _COUNT.findall(lines[-1])} if lines else {})
+
+
+def main() -> int:
+    """Run both shifts; the result is that of the worse one."""
+    started = time.monotonic()
+    first, second = commands(sys.argv[1:])
+    with tempfile.TemporaryFile("w+") as log:
+        beside = subprocess.Popen(
+            second, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+        )
+        try:
+            shown = subprocess.Popen(first, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+            output = ""
+            for line in shown.stdout or ():
+                output += line
+                sys.stdout.write(line)
+                sys.stdout.flush()
+            statuses = [shown.wait(), beside.wait()]
+        finally:
+            beside.terminate()
+            beside.wait()
+        log.seek(0)
+        told = log.read()
+    sys.stdout.write(f"\n--- the second shift: {', '.join(SECOND)} ---\n{told}\n")
+    counts = closing(output) + closing(told)
+    words = ", ".join(f"{count} {word}" for word, count in counts.items())
+    sys.stdout.write(f"{words or 'no tests'} in {time.monotonic() - started:.2f}s, in two shifts\n")
+    return next((status for status in statuses if status not in {0, _NO_TESTS}), 0)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,31 @@
+"""Both shifts together hold every conformance test once, and their results are summed truly."""
+
+from collections import Counter
+
+import pytest
+
+from tests.conformance.shifts import HERE, SECOND, closing, commands
+
+
+def test_each_folder_is_in_one_shift() -> None:
+    """What the first shift leaves out is what the second has."""
+    first, second = commands(["-q"])
+    left_out = {part.removeprefix("--ignore=") for part in first if part.startswith("--ignore=")}
+    assert left_out == set(second[-len(SECOND) :])
+    assert left_out == {f"tests/conformance/{name}" for name in SECOND}
+    assert "tests/conformance" in first
+    assert all((HERE / name).is_dir() for name in SECOND)
+
+
+@pytest.mark.parametrize(
+    ("line", "counts"),
+    [
+        ("==== 554 passed in 700.12s (0:11:40) ====", {"passed": 554}),
+        ("2 failed, 40 passed, 1 error in 3.00s", {"failed": 2, "passed": 40, "error": 1}),
+        ("nothing of the kind", {}),
+        ("", {}),
+    ],
+)
+def test_the_closing_line_is_read(line: str, counts: dict[str, int]) -> None:
+    """Of pytest's output only its own closing line counts."""
+    assert closing(f"12 passed is what a test printed\n{line}\n") == Counter(counts)
