@@ -267,13 +267,17 @@ def install(
         warn(remark)
     if json:
         say_json(_outcome(outcome))
-        return
+    else:
+        _tell(outcome, place.directory)
+
+
+def _tell(outcome: Outcome, directory: Path) -> None:
     say_fields(
         [
             ("CA", describe(outcome.certificate)),
             ("until", f"{outcome.expires:%Y-%m-%d %H:%M}Z"),
             ("roots", ", ".join(map(describe, outcome.roots))),
-            ("directory", str(place.directory)),
+            ("directory", str(directory)),
         ]
     )
     if not outcome.installed:
