@@ -113,13 +113,13 @@ class Caller:
         """Say whether a call may be repeated, or after how many seconds."""
         if isinstance(error, BackendUnavailable) and error.maybe_issued:
             doubts.append(error)
-        if self.breaker.circuit is Circuit.OPEN:
+        if self.breaker.circuit is Circuit.OPEN or not (alone or doubts):
             return False
         if doubts and not self.backend.capabilities.idempotent:
             return False
         if isinstance(error, Overloaded):
-            return (alone or bool(doubts)) and (error.retry_after_s or True)
-        return isinstance(error, BackendUnavailable) and (alone or bool(doubts))
+            return error.retry_after_s or True
+        return isinstance(error, BackendUnavailable)
 
     async def _settle_doubt(
         self,

@@ -110,9 +110,7 @@ class Intents:
             if fresh:
                 await self._note(fresh)
         except RecordFailed as fault:
-            for one in declared:
-                if isinstance(one, Declared):
-                    self._in_flight.discard(_subject(one.errand.order))
+            self._withdraw(declared)
             return [fault] * len(orders)
         for intent in fresh:
             self._remember(_subject_of(intent.draft), intent)
@@ -141,6 +139,11 @@ class Intents:
         known = self._open.get(subject)
         token = uuid4().hex if known is None else known.token
         return Declared(errand=Errand(order=order, token=token), repeated=known is not None)
+
+    def _withdraw(self, declared: Sequence[Declared | MeshsignerError]) -> None:
+        for one in declared:
+            if isinstance(one, Declared):
+                self._in_flight.discard(_subject(one.errand.order))
 
     def _intent(self, errand: Errand) -> Intent:
         now = self._clock()

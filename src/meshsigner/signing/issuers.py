@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from meshsigner.errors import UNREADABLE_X509, ConfigurationError
 from meshsigner.model import Issuer, TrustBundle
 from meshsigner.trust.findings import Findings
-from meshsigner.trust.path import build_path, check_bundle, check_path
+from meshsigner.trust.path import CertificationPath, build_path, check_bundle, check_path
 from meshsigner.trust.pem import PemCertificate
 
 
@@ -66,12 +66,7 @@ def checked_issuer(
     findings = Findings()
     members = [_placed(certificate, f"{where}: chain", findings) for certificate in chain]
     anchors = [_placed(root, f"{where}: root", findings) for root in roots]
-    path = None
-    if members and anchors and not findings.problems:
-        path = build_path(members[0], members, anchors, findings)
-    if path is not None:
-        check_path(path, now, findings)
-        check_bundle(anchors, path.root, now, findings)
+    path = _checked_path(members, anchors, now, findings)
     if path is None or findings.problems:
         empty = f"{where}: expected a chain and a root; there is none"
         raise ConfigurationError(*(findings.problems or (empty,)))
@@ -79,6 +74,21 @@ def checked_issuer(
     above = [member.certificate for member in path.intermediates] or [chain[0]]
     others = [root for root in roots if root != active]
     return issuer_of(above, [active, *others], generation=generation)
+
+
+def _checked_path(
+    members: Sequence[PemCertificate],
+    anchors: Sequence[PemCertificate],
+    now: datetime,
+    findings: Findings,
+) -> CertificationPath | None:
+    if not members or not anchors or findings.problems:
+        return None
+    path = build_path(members[0], members, anchors, findings)
+    if path is not None:
+        check_path(path, now, findings)
+        check_bundle(anchors, path.root, now, findings)
+    return path
 
 
 def _placed(certificate: x509.Certificate, where: str, findings: Findings) -> PemCertificate:
