@@ -7,6 +7,9 @@ import pytest
 
 from tests.conformance.openbao.mounts import Mesh, set_up_mesh
 from tests.conformance.openbao.server import OpenBao, openbao_server
+from tests.conformance.softhsm.conftest import hsm, plain_hsm, shim
+
+__all__ = ["hsm", "plain_hsm", "shim"]
 
 
 @pytest.fixture(scope="session")

@@ -208,6 +208,27 @@ async def test_other_certificate_is_taken_with_its_key(tmp_path: Path) -> None:
     await signer.aclose()
 
 
+async def test_key_that_is_certified_anew_finishes_its_orders(tmp_path: Path) -> None:
+    """Orders made for the certificate before are signed with it, for the key is the same."""
+    before, after = (
+        make_issuer_ca(number=1),
+        make_ca("issuer again", issuer=ROOT, key=make_key("p256", 1)),
+    )
+    store = FakeKeyStore([before.key])
+    signer = make_signer(write_certificates(tmp_path / "ca", before), store)
+    await signer.start()
+    pending = make_errand(signer.issuer(NOW))
+    write_certificates(tmp_path / "ca", after)
+    async with asyncio.timeout(5.0):
+        while signer.issuer(NOW) is pending.order.issuer:
+            await asyncio.sleep(0.01)
+    found = await signer.sign([pending, make_errand(signer.issuer(NOW), 1)], deadline_s())
+    await signer.aclose()
+    issuers = [chain.issuer.certificate for chain in found if isinstance(chain, Chain)]
+    assert issuers == [before.certificate, after.certificate]
+    assert store.calls == [2]
+
+
 async def test_renewed_certificate_without_key_changes_nothing(tmp_path: Path) -> None:
     """A new CA certificate whose key is not there leaves the old issuer signing, and is told."""
     old, new = make_issuer_ca(), make_issuer_ca(number=1)
