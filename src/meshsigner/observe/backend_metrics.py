@@ -55,8 +55,7 @@ class BackendFamilies:
             names.BACKEND_RETRIES, "Calls of a remote backend that repeat one that failed."
         )
         self.rate = self._gauge(
-            names.BACKEND_RATE,
-            "Calls of a remote backend that may start in a second now; 0 without a limit.",
+            names.BACKEND_RATE, "Remote calls that may start in a second now; 0 without a limit."
         )
         self.intents = self._gauge(
             names.BACKEND_INTENTS,
