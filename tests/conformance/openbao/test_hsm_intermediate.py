@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,17 @@ SECONDS, PER_SECOND = 15, 20
 
 
 def settings_of(
-    mesh: Mesh, hsm: SoftHsm, directory: Path, *, sessions: int = 1, **changes: Any
+    mesh: Mesh,
+    hsm: SoftHsm,
+    directory: Path,
+    *,
+    sessions: int = 1,
+    token_label: str = LABEL,
+    **changes: Any,
 ) -> dict[str, Any]:
     """Return settings of the backend; the token is empty."""
     mesh.bao.policy(mesh.policy, f"{mesh.root}/issuer/default/sign-intermediate")
-    place = {"token_label": LABEL, "key_label": KEY_LABEL, "pin_file": str(hsm.pin_file)}
+    place = {"token_label": token_label, "key_label": KEY_LABEL, "pin_file": str(hsm.pin_file)}
     return mesh.settings(
         "openbao_intermediate",
         keep="pkcs11",
@@ -154,3 +161,23 @@ async def test_refused_pin_is_tried_once(own_mesh: Mesh, hsm: SoftHsm, tmp_path:
                 await asyncio.sleep(0.1)
         await sign(signer)
     assert tried == 1
+
+
+async def test_examination_makes_no_key(own_mesh: Mesh, plain_hsm: SoftHsm, tmp_path: Path) -> None:
+    """`check-config --connect` looks at OpenBao and token, and says that a key will be made."""
+    settings = settings_of(own_mesh, plain_hsm, tmp_path / "ca")
+    checked = OPENBAO_INTERMEDIATE.settings.model_validate(settings)
+    around = replace(surroundings_in(tmp_path), try_pin=True)
+    before = await OPENBAO_INTERMEDIATE.examine(checked, around)  # type: ignore[arg-type]
+    assert all(finding.good for finding in before), before
+    assert f"a key with label '{KEY_LABEL}' is made at the first start" in before[-1].text
+    assert key_attributes(plain_hsm) == []
+    async with running(settings, tmp_path):
+        pass
+    after = await OPENBAO_INTERMEDIATE.examine(checked, around)  # type: ignore[arg-type]
+    assert "is closed to copying" in after[-1].text
+    other = settings_of(own_mesh, plain_hsm, tmp_path / "ca", token_label="elsewhere")
+    checked = OPENBAO_INTERMEDIATE.settings.model_validate(other)
+    bad = await OPENBAO_INTERMEDIATE.examine(checked, around)  # type: ignore[arg-type]
+    assert not bad[-1].good
+    assert "no token has label 'elsewhere'" in bad[-1].text

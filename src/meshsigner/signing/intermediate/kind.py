@@ -43,10 +43,13 @@ class OpenBaoIntermediateKind:
     async def examine(
         self, settings: OpenBaoIntermediateSettings, surroundings: Surroundings
     ) -> Sequence[Finding]:
-        """Log in and ask whether we may have intermediates signed; none is asked for."""
+        """Log in and ask whether we may have intermediates signed; none is asked for.
+
+        Raises:
+            ConfigurationError: The extra for an HSM is missing.
+        """
         from meshsigner.signing.openbao.client import OpenBaoClient  # noqa: PLC0415
 
-        del surroundings
         path = f"{settings.mount}/issuer/{settings.issuer}/sign-intermediate"
         async with OpenBaoClient(settings) as client:
             try:
@@ -56,7 +59,7 @@ class OpenBaoIntermediateKind:
         return [
             _right(found.get(path), path),
             *_directory(settings.directory),
-            *_hsm(settings.hsm),
+            *await _hsm(settings.hsm, surroundings),
         ]
 
 
@@ -78,18 +81,13 @@ def _directory(directory: Path | None) -> Sequence[Finding]:
     return [Finding(good=True, text=f"{directory}: {text}")]
 
 
-def _hsm(settings: Pkcs11Token | None) -> Sequence[Finding]:
-    """Say what shows of an HSM without the token: that it has the key, or may make it, does not."""
+async def _hsm(settings: Pkcs11Token | None, surroundings: Surroundings) -> Sequence[Finding]:
     if settings is None:
         return []
-    try:
-        expect_binding()
-        problems = settings.problems()
-    except ConfigurationError as error:
-        problems = list(error.problems)
-    if problems:
-        return [Finding(good=False, text=problem) for problem in problems]
-    return [Finding(good=True, text=f"{settings.module}: module and PIN are there; not tried")]
+    expect_binding()
+    from meshsigner.signing.pkcs11.examination import examine_token  # noqa: PLC0415 - the extra's
+
+    return await examine_token(settings, surroundings)
 
 
 def new_key(key_type: str) -> ec.EllipticCurvePrivateKey:

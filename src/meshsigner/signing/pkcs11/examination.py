@@ -6,7 +6,7 @@ out, for they would fail for the same reason.
 """
 
 import asyncio
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 
 import pkcs11
 from pkcs11 import Attribute, ObjectClass, TokenFlag
@@ -17,10 +17,17 @@ from meshsigner.signing.kind import Finding, Surroundings
 from meshsigner.signing.pkcs11.assembly import place_of
 from meshsigner.signing.pkcs11.key import describe_fault
 from meshsigner.signing.pkcs11.module import DEVICE_FAULTS, Module
-from meshsigner.signing.pkcs11.opening import Place, find_token, open_key
+from meshsigner.signing.pkcs11.opening import (
+    Place,
+    check_closed,
+    find_private_key,
+    find_token,
+    log_in,
+    open_key,
+)
 from meshsigner.signing.pkcs11.pin import PinGuard
 from meshsigner.signing.pkcs11.scheme import choose_scheme
-from meshsigner.signing.pkcs11.settings import Pkcs11Settings
+from meshsigner.signing.pkcs11.settings import Pkcs11Settings, Pkcs11Token
 from meshsigner.trust import load_certificates
 from meshsigner.trust.pem import describe
 
@@ -34,12 +41,28 @@ async def examine(settings: Pkcs11Settings, surroundings: Surroundings) -> Seque
         settings: Of the backend.
         surroundings: With `try_pin`.
     """
+    return await _examine(settings, lambda module: _steps(module, settings, surroundings))
+
+
+async def examine_token(settings: Pkcs11Token, surroundings: Surroundings) -> Sequence[Finding]:
+    """Look at a token on which a key is, or shall be made; none is made.
+
+    Args:
+        settings: Where.
+        surroundings: With `try_pin`.
+    """
+    return await _examine(settings, lambda module: _steps_to_make(module, settings, surroundings))
+
+
+async def _examine(
+    settings: Pkcs11Token, steps: Callable[[Module], Iterator[Finding]]
+) -> Sequence[Finding]:
     looker = object()
     module = Module.join(settings.module, looker)
     findings: list[Finding] = []
 
     def look() -> None:
-        for finding in _steps(module, settings, surroundings):
+        for finding in _in_words(settings, steps(module)):
             findings.append(finding)  # noqa: PERF402 - what was found before a fault stays
 
     try:
@@ -52,24 +75,10 @@ async def examine(settings: Pkcs11Settings, surroundings: Surroundings) -> Seque
     return findings
 
 
-def _steps(
-    module: Module, settings: Pkcs11Settings, surroundings: Surroundings
-) -> Iterator[Finding]:
+def _in_words(settings: Pkcs11Token, steps: Iterator[Finding]) -> Iterator[Finding]:
+    """Put what ends the steps into words."""
     try:
-        public_key = yield from _certificates(settings, surroundings)
-        module.load(locking=settings.sessions > 1)
-        place = place_of(settings)
-        made = f"{module.binding.manufacturer_id}, {module.binding.library_description}"
-        yield _good(f"module: {made}, {settings.module}")
-        with module.calling():
-            token = find_token(module, place)
-            yield from _token(token)
-            scheme = choose_scheme(public_key, token.slot.get_mechanisms())
-            yield _good(f"mechanism: CKM_{scheme.mechanism.name} is there for the CA's key")
-            if surroundings.try_pin:
-                yield _key(module, place, PinGuard(settings.pin_source, None), public_key)
-            else:
-                yield from _without_login(token, place)
+        yield from steps
     except ConfigurationError as error:
         yield from (Finding(good=False, text=problem) for problem in error.problems)
     except BackendUnavailable as error:
@@ -80,6 +89,43 @@ def _steps(
             text=f"{describe_fault(error)}; expected the token with {place_of(settings).token} to "
             "answer; check that it is there and the HSM's own configuration",
         )
+
+
+def _steps(
+    module: Module, settings: Pkcs11Settings, surroundings: Surroundings
+) -> Iterator[Finding]:
+    public_key = yield from _certificates(settings, surroundings)
+    yield _load(module, settings)
+    place = place_of(settings)
+    with module.calling():
+        token = find_token(module, place)
+        yield from _token(token)
+        scheme = choose_scheme(public_key, token.slot.get_mechanisms())
+        yield _good(f"mechanism: CKM_{scheme.mechanism.name} is there for the CA's key")
+        if surroundings.try_pin:
+            yield _key(module, place, PinGuard(settings.pin_source, None), public_key)
+        else:
+            yield from _without_login(token, place)
+
+
+def _steps_to_make(
+    module: Module, settings: Pkcs11Token, surroundings: Surroundings
+) -> Iterator[Finding]:
+    yield _load(module, settings)
+    place = place_of(settings)
+    with module.calling():
+        token = find_token(module, place)
+        yield from _token(token)
+        if surroundings.try_pin:
+            yield _key_or_none(module, token, place, PinGuard(settings.pin_source, None))
+        else:
+            yield from _without_login(token, place)
+
+
+def _load(module: Module, settings: Pkcs11Token) -> Finding:
+    module.load(locking=settings.sessions > 1)
+    made = f"{module.binding.manufacturer_id}, {module.binding.library_description}"
+    return _good(f"module: {made}, {settings.module}")
 
 
 def _certificates(
@@ -123,6 +169,17 @@ def _key(module: Module, place: Place, pin: PinGuard, public_key: CaPublicKey) -
         f"login and key: the private key with {place.key} is closed to copying and signs for the "
         "CA's certificate"
     )
+
+
+def _key_or_none(module: Module, token: pkcs11.Token, place: Place, pin: PinGuard) -> Finding:
+    with token.open() as session:
+        log_in(module, token, session, pin)
+        try:
+            key = find_private_key(session, place)
+        except BackendUnavailable:
+            return _good(f"login: good; a key with {place.key} is made at the first start")
+        check_closed(key, place)
+    return _good(f"login and key: the private key with {place.key} is closed to copying")
 
 
 def _good(text: str) -> Finding:
