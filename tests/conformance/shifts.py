@@ -36,9 +36,10 @@ def commands(arguments: list[str]) -> tuple[list[str], list[str]]:
         if not (ROOT / folder).is_dir():
             raise FileNotFoundError(folder)
     pytest = [sys.executable, "-m", "pytest", "-c", "tests/conformance/pytest.ini", "--rootdir=."]
-    pytest += ["-p", "no:cacheprovider", *arguments]
+    pytest += arguments
     first = [*pytest, "tests/conformance", *(f"--ignore={folder}" for folder in folders)]
-    return first, [*pytest, *map(str, folders)]
+    second = [*pytest, "-o", "cache_dir=.pytest_cache/second-shift", *map(str, folders)]
+    return first, second
 
 
 def closing(output: str) -> Counter[str]:
