@@ -14,6 +14,7 @@ from cryptography import x509
 from tests.conformance.openbao.served import served
 from tests.conformance.openbao.server import OpenBao, openbao_server
 from tests.conformance.prerequisites import OPENBAO, PROJECT
+from tests.conformance.softhsm.token import SoftHsm
 
 PAGE = PROJECT / "docs" / "backends.md"
 COMMANDS_S = 60.0
@@ -48,15 +49,16 @@ def run(bao: OpenBao, folder: Path, title: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def backends_of(bao: OpenBao, folder: Path, kind: str) -> dict[str, object]:
-    """Return the page's configuration of a kind, with this test's places in it."""
-    text = block("yaml", f"type: {kind}\n")
+def backends_of(bao: OpenBao, folder: Path, hsm: SoftHsm, line: str) -> dict[str, object]:
+    """Return the page's configuration that has a line, with this test's places in it."""
+    text = block("yaml", f"{line}\n")
     places = {
         "https://openbao.example.org:8200": bao.url,
         "/etc/meshsigner/openbao/ca.pem": str(bao.ca_file),
         "/etc/meshsigner/openbao/secret-id": str(folder / "secret-id"),
         "/etc/meshsigner/cacerts": str(folder / "cacerts"),
         "/var/lib/meshsigner/intermediate": str(folder / "intermediate"),
+        "/etc/meshsigner/hsm-pin": str(hsm.pin_file),
         "9a8b7c6d-0000-4000-8000-000000000000": (folder / "role-id").read_text().strip(),
     }
     for written, here in places.items():
@@ -75,20 +77,21 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[OpenBao, P
 
 
 @pytest.mark.parametrize(
-    ("title", "kind"),
+    ("title", "line"),
     [
-        ("PKI", "openbao_pki"),
-        ("transit", "openbao_transit"),
-        ("intermediate", "openbao_intermediate"),
+        ("PKI", "type: openbao_pki"),
+        ("transit", "type: openbao_transit"),
+        ("intermediate", "keep: file"),
+        ("intermediate", "keep: pkcs11"),
     ],
 )
 async def test_commands_lead_to_certificates(
-    fresh: tuple[OpenBao, Path], tmp_path: Path, title: str, kind: str
+    fresh: tuple[OpenBao, Path], plain_hsm: SoftHsm, tmp_path: Path, title: str, line: str
 ) -> None:
     """After the page's commands, with the page's configuration, callers get certificates."""
     bao, folder = fresh
     run(bao, folder, title)
-    backends = backends_of(bao, folder, kind)
+    backends = backends_of(bao, folder, plain_hsm, line)
     root = x509.load_pem_x509_certificate((folder / "root.pem").read_bytes())
     async with served(tmp_path / "server", backends) as server:  # type: ignore[arg-type]
         answers = [await server.ask(number) for number in range(5)]
