@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from tests.conformance.shifts import HERE, SECOND, closing, commands
+from tests.conformance.shifts import HERE, SECOND, closing, commands, failures
 
 
 def test_each_folder_is_in_one_shift() -> None:
@@ -29,3 +29,17 @@ def test_each_folder_is_in_one_shift() -> None:
 def test_the_closing_line_is_read(line: str, counts: dict[str, int]) -> None:
     """Of pytest's output only its own closing line counts."""
     assert closing(f"12 passed is what a test printed\n{line}\n") == Counter(counts)
+
+
+def test_what_failed_is_found_once() -> None:
+    """Failures and errors of the summary count, whatever else is printed."""
+    output = (
+        "FAILED is a word\n"
+        "FAILED tests/conformance/a/test_b.py::test_c[x-1] - AssertionError: no\n"
+        "ERROR tests/conformance/a/test_b.py::test_d\n"
+        "FAILED tests/conformance/a/test_b.py::test_c[x-1] - again\n"
+    )
+    assert failures(output) == [
+        "tests/conformance/a/test_b.py::test_c[x-1]",
+        "tests/conformance/a/test_b.py::test_d",
+    ]
