@@ -82,5 +82,8 @@ def _event(line: bytes) -> WatchEvent:
 
 
 def _status(document: Any) -> int:
+    if not isinstance(document, dict):
+        msg = "a status is an object"
+        raise TypeError(msg)
     code = document.get("code")
     return code if isinstance(code, int) else _HTTP_INTERNAL
