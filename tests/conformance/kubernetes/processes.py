@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 STOP_TIMEOUT_S = 20.0
+_FREEZE_S = 10.0
 POLL_S = 0.05
 LOG_TAIL = 3_000  # characters
 
@@ -73,8 +74,21 @@ class Program:
             time.sleep(POLL_S)
 
     def freeze(self) -> None:
-        """Let it stand still with all its connections open (SIGSTOP)."""
+        """Let it stand still with all its connections open (SIGSTOP), all of its threads."""
         self._send(signal.SIGSTOP)
+        ends_s = time.monotonic() + _FREEZE_S
+        while not self._stands_still():
+            if time.monotonic() > ends_s:
+                msg = f"{self.command[0]} goes on after SIGSTOP"
+                raise TimeoutError(msg)
+            time.sleep(0.01)
+
+    def _stands_still(self) -> bool:
+        if self._process is None:
+            return True
+        tasks = Path(f"/proc/{self._process.pid}/task").iterdir()
+        states = {(task / "stat").read_text().rpartition(")")[2].split()[0] for task in tasks}
+        return states == {"T"}
 
     def thaw(self) -> None:
         """Let it go on after a freeze."""
