@@ -54,7 +54,7 @@ format: $(STAMP) ## Let ruff rewrite what it can
 	$(BIN)/ruff format .
 
 test: $(STAMP) ## All tests that need nothing but the project's environment (at most 4 minutes)
-	$(BIN)/pytest
+	$(BIN)/python -m tests.conformance.shifts --own
 
 servers: $(SERVERS_STAMP) ## Make the separate environment of foreign tools (.servers) from its lock
 

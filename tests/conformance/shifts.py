@@ -1,6 +1,9 @@
 """Runs the conformance tests in two shifts at once: most of them wait for foreign servers.
 
-    python -m tests.conformance.shifts [pytest's own arguments]
+    python -m tests.conformance.shifts [--own] [pytest's own arguments]
+
+With --own it is the project's own tests instead, those that need nothing else: tests/wire beside
+the others.
 
 The first shift is shown as it goes, the second when it has ended; the last line sums them up. A
 folder that is in no list belongs to the first shift, so that no test is forgotten.
@@ -31,20 +34,27 @@ def commands(arguments: list[str]) -> tuple[list[str], list[str]]:
     """Return what each shift runs.
 
     Args:
-        arguments: For pytest, in both.
+        arguments: For pytest, in both; `--own` chooses the project's own tests.
 
     Raises:
         FileNotFoundError: A folder of the second shift is not there.
     """
+    rest = [argument for argument in arguments if argument != "--own"]
+    if len(rest) < len(arguments):
+        pytest = [sys.executable, "-m", "pytest", *rest]
+        return [*pytest, "--ignore=tests/wire"], [*pytest, *_cache("second-own"), "tests/wire"]
     folders = [(HERE / name).relative_to(ROOT) for name in SECOND]
     for folder in folders:
         if not (ROOT / folder).is_dir():
             raise FileNotFoundError(folder)
     pytest = [sys.executable, "-m", "pytest", "-c", "tests/conformance/pytest.ini", "--rootdir=."]
-    pytest += arguments
-    first = [*pytest, "tests/conformance", *(f"--ignore={folder}" for folder in folders)]
-    second = [*pytest, "-o", "cache_dir=.pytest_cache/second-shift", *map(str, folders)]
-    return first, second
+    pytest += rest
+    first = [*pytest, *(f"--ignore={folder}" for folder in folders), "tests/conformance"]
+    return first, [*pytest, *_cache("second-shift"), *map(str, folders)]
+
+
+def _cache(name: str) -> list[str]:
+    return ["-o", f"cache_dir=.pytest_cache/{name}"]
 
 
 def closing(output: str) -> Counter[str]:
@@ -67,7 +77,8 @@ def again(tests: list[str], arguments: list[str]) -> int:
     sys.stdout.write(f"\n--- alone, once more: {', '.join(tests)} ---\n")
     sys.stdout.flush()
     first, _ = commands(arguments)
-    pytest = first[: first.index("tests/conformance")]
+    whole = [part for part in first if part == "tests/conformance" or part.startswith("--ignore=")]
+    pytest = [part for part in first if part not in whole]
     return subprocess.run([*pytest, *tests], cwd=ROOT, check=False).returncode
 
 
@@ -75,7 +86,7 @@ def main() -> int:
     """Run both shifts, and what failed once more alone."""
     started = time.monotonic()
     output, told, statuses = _both(sys.argv[1:])
-    sys.stdout.write(f"\n--- the second shift: {', '.join(SECOND)} ---\n{told}\n")
+    sys.stdout.write(f"\n--- the second shift ---\n{told}\n")
     counts, failed = closing(output) + closing(told), failures(output + told)
     status = next((status for status in statuses if status not in {0, _NO_TESTS}), 0)
     if status == 1 and 0 < len(failed) <= _FEW:

@@ -17,6 +17,15 @@ def test_each_folder_is_in_one_shift() -> None:
     assert all((HERE / name).is_dir() for name in SECOND)
 
 
+def test_own_tests_are_in_one_shift_each() -> None:
+    """Of the project's own tests the second shift has tests/wire, the first all others."""
+    first, second = commands(["--own", "-q"])
+    assert "--ignore=tests/wire" in first
+    assert second[-1] == "tests/wire"
+    assert "--own" not in first + second
+    assert "-q" in first
+
+
 @pytest.mark.parametrize(
     ("line", "counts"),
     [
