@@ -159,10 +159,12 @@ class TrustBundle:
     Attributes:
         certificates: Every root, the active one first.
         pem: The bundle as it is handed out: PEM, one newline at the end of each.
+        announced: Those of them that only other backends' issuers have.
     """
 
     certificates: tuple[x509.Certificate, ...]
     pem: str
+    announced: tuple[x509.Certificate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -257,8 +259,7 @@ class Capabilities:
         builds_x509: True for a remote CA, which makes the certificate itself.
         idempotent: A call repeated with the same token issues nothing new.
         finds: `find` can tell what an earlier token issued.
-        intents: True where a certificate costs (quota, money): the intent is
-            recorded before each call, and nothing is ever repeated blindly.
+        intents: A certificate costs: each call is recorded before, none repeated blindly.
         leeway: How far its answers may differ.
     """
 
@@ -292,8 +293,7 @@ class Errand:
 
     Attributes:
         order: What to certify.
-        token: Names this attempt for ever: 32 hex digits, the same in every
-            repetition; a backend's idempotency token is made from it.
+        token: Names this attempt in every repetition: 32 hex digits, for idempotency tokens.
     """
 
     order: Order

@@ -5,10 +5,11 @@ one issues the serving certificate, what a worker's backends may start with.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack, suppress
 from datetime import datetime
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import cast
 
@@ -106,6 +107,7 @@ class Backends:
         ]
         problems.settle()
         self.signers: Sequence[Signer] = [signer for signer in opened if signer is not None]
+        self._roots: dict[str, tuple[x509.Certificate, ...]] = {}
 
     async def start(self, closing: AsyncExitStack, problems: Problems) -> None:
         """Start all beside each other, and have them announce the roots of all.
@@ -128,10 +130,14 @@ class Backends:
         closing.push_async_callback(Background(self._keep_announcing).stop)
 
     def announce(self) -> None:
-        """Have each backend hand out the roots of all, its own first."""
-        roots = tuple(dict.fromkeys(self._roots()))
+        """Have each backend hand out the roots of all, its own first.
+
+        A root that its backend has dropped is announced no more; one whose backend
+        is away for now is, for leaves under it are in use.
+        """
+        self._learn_roots()
         for signer in self.signers:
-            signer.announce(roots)
+            signer.announce(tuple(self._roots_of_all(but=signer)))
 
     async def look(self) -> None:
         """Look at once whether a CA has changed in its files."""
@@ -141,8 +147,8 @@ class Backends:
 
     def roots_pem(self) -> bytes:
         """Return the roots of all, the first backend's in use first."""
-        roots = dict.fromkeys(self._roots())
-        return b"".join(root.public_bytes(Encoding.PEM) for root in roots)
+        self._learn_roots()
+        return b"".join(root.public_bytes(Encoding.PEM) for root in self._roots_of_all())
 
     def ca_at_hand(self) -> IssuerSource | None:
         """Return the first CA whose key is in this process, None when there is none."""
@@ -177,13 +183,19 @@ class Backends:
         settings = config.backends[name]
         return kind_of(settings).open(name, settings, surroundings)
 
-    def _roots(self) -> Iterator[x509.Certificate]:
+    def _roots_of_all(self, but: Signer | None = None) -> Iterable[x509.Certificate]:
+        """Return the own roots of all backends, each once, in the order of the configuration."""
+        known = (self._roots.get(one.name, ()) for one in self.signers if one is not but)
+        return dict.fromkeys(chain.from_iterable(known))
+
+    def _learn_roots(self) -> None:
+        """Take note of each backend's own roots as they are now."""
         now = self._clock()
         for signer in self.signers:
-            try:
-                yield from signer.issuer(now).trust_bundle.certificates
-            except NotReady:
-                continue
+            with suppress(NotReady):
+                bundle = signer.issuer(now).trust_bundle
+                own = tuple(root for root in bundle.certificates if root not in bundle.announced)
+                self._roots[signer.name] = own
 
     async def _keep_announcing(self) -> None:
         while True:

@@ -13,9 +13,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from meshsigner.errors import UNREADABLE_X509, ConfigurationError
 from meshsigner.model import Issuer, TrustBundle
+from meshsigner.observe.logs import get_logger
+from meshsigner.observe.names import Event
 from meshsigner.trust.findings import Findings
 from meshsigner.trust.path import CertificationPath, build_path, check_bundle, check_path
-from meshsigner.trust.pem import PemCertificate
+from meshsigner.trust.pem import PemCertificate, describe
 
 
 def issuer_of(
@@ -107,8 +109,14 @@ def with_announced(issuer: Issuer, roots: Sequence[x509.Certificate]) -> Issuer:
     Args:
         issuer: Of one backend.
         roots: Of all backends.
+
+    Raises:
+        ValueError: It has roots of others already, which nobody could take back.
     """
     own = issuer.trust_bundle
+    if own.announced:
+        msg = "roots are announced behind an issuer's own, not behind others"
+        raise ValueError(msg)
     others = tuple(dict.fromkeys(root for root in roots if root not in own.certificates))
     if not others:
         return issuer
@@ -118,6 +126,7 @@ def with_announced(issuer: Issuer, roots: Sequence[x509.Certificate]) -> Issuer:
         trust_bundle=TrustBundle(
             certificates=(*own.certificates, *others),
             pem=own.pem + "".join(map(pem_of, others)),
+            announced=others,
         ),
         chain_pem=issuer.chain_pem,
         generation=issuer.generation,
@@ -127,3 +136,19 @@ def with_announced(issuer: Issuer, roots: Sequence[x509.Certificate]) -> Issuer:
 def pem_of(certificate: x509.Certificate) -> str:
     """Write a certificate as PEM, with one newline at the end."""
     return certificate.public_bytes(Encoding.PEM).decode("ascii")
+
+
+def tell_issuer(backend: str, issuer: Issuer) -> None:
+    """Log which issuer a backend signs with from now on.
+
+    Args:
+        backend: Its name.
+        issuer: The new one.
+    """
+    get_logger().info(
+        Event.BACKEND_ISSUER,
+        backend=backend,
+        subject=describe(issuer.certificate),
+        generation=issuer.generation,
+        expires=issuer.not_after.isoformat(),
+    )

@@ -32,7 +32,7 @@ from meshsigner.observe.names import Event
 from meshsigner.ports import BatchKeySigner
 from meshsigner.profile import Template
 from meshsigner.signing.embedded import new_serial
-from meshsigner.signing.issuers import with_announced
+from meshsigner.signing.issuers import tell_issuer, with_announced
 from meshsigner.trust.pem import describe
 
 LOOK_EVERY_S = 5.0  # at the certificates' directory, as trust.watch does
@@ -105,13 +105,15 @@ class _Draft:
 class _Ready:
     """Everything that is derived once from a CA, and forgotten with it."""
 
+    own: Issuer
     issuer: Issuer
     template: Template
     key: BatchKeySigner = field(repr=False)
 
     @classmethod
-    def of(cls, issuer: Issuer, key: BatchKeySigner) -> Self:
-        return cls(issuer=issuer, template=Template.of(issuer), key=key)
+    def of(cls, own: Issuer, announced: Sequence[x509.Certificate], key: BatchKeySigner) -> Self:
+        issuer = with_announced(own, announced)
+        return cls(own=own, issuer=issuer, template=Template.of(issuer), key=key)
 
     def draft(self, order: Order) -> _Draft:
         serial = new_serial(order.terms.not_before)
@@ -199,9 +201,9 @@ class KeyedSigner:
         """Take the roots of all backends behind its own."""
         self._announced = tuple(roots)
         if self._ready is not None:
-            issuer = with_announced(self._ready.issuer, self._announced)
-            if issuer is not self._ready.issuer:
-                self._become(_Ready.of(issuer, self._ready.key))
+            ready = _Ready.of(self._ready.own, self._announced, self._ready.key)
+            if ready.issuer.trust_bundle != self._ready.issuer.trust_bundle:
+                self._become(ready)
 
     def health(self, now: datetime) -> Health:
         """Say whether certificates, key and store allow to sign now."""
@@ -286,14 +288,8 @@ class KeyedSigner:
         else:
             key = await self._keys.find_key(ca_public_key(wanted))
         self._problem = ""
-        self._become(_Ready.of(with_announced(wanted, self._announced), key))
-        get_logger().info(
-            Event.BACKEND_ISSUER,
-            backend=self.name,
-            subject=describe(wanted.certificate),
-            generation=wanted.generation,
-            expires=wanted.not_after.isoformat(),
-        )
+        self._become(_Ready.of(wanted, self._announced, key))
+        tell_issuer(self.name, wanted)
 
     def _become(self, ready: _Ready) -> None:
         """Let another one sign; the one before finishes its orders if it has the same key."""

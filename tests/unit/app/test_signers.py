@@ -8,14 +8,18 @@ from typing import Any
 import pytest
 import yaml
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from meshsigner.app.parts import policy_of
 from meshsigner.app.problems import Problems
 from meshsigner.app.signers import Backends, kind_of, surroundings_of
 from meshsigner.config import Config, parse_config
-from meshsigner.errors import ConfigurationError
+from meshsigner.errors import ConfigurationError, NotReady
+from meshsigner.model import Issuer
 from meshsigner.observe.metrics import Metrics
 from meshsigner.policy import SignerRule
+from meshsigner.signing.issuers import issuer_of, with_announced
+from tests.fakes.pipeline import FakeSigner, make_ca_certificate
 
 
 def _now() -> datetime:
@@ -68,6 +72,65 @@ async def test_backends_hand_out_the_roots_of_all_their_own_first(tmp_path: Path
             backends.own_ca().current.issuer.certificate
             == backends.signers[0].issuer(_now()).certificate
         )
+
+
+class _Rooted(FakeSigner):
+    """A backend whose roots a test changes, or that is away."""
+
+    def __init__(self, name: str, *roots: x509.Certificate) -> None:
+        super().__init__(name=name)
+        self.show(*roots)
+        self.away = False
+
+    def show(self, *roots: x509.Certificate) -> None:
+        """Have these roots of its own."""
+        self.current = issuer_of([self.current.certificate], roots, generation=1)
+
+    def issuer(self, now: datetime) -> Issuer:
+        """Return its issuer with what was announced, as a real one does."""
+        if self.away:
+            raise NotReady("away")
+        del now
+        return with_announced(self.current, self.announced)
+
+
+def _root(name: str) -> x509.Certificate:
+    return make_ca_certificate(ec.generate_private_key(ec.SECP256R1()), name)
+
+
+def test_a_root_that_its_backend_has_dropped_is_handed_out_no_more(tmp_path: Path) -> None:
+    """What was announced comes from nobody's own bundle once its owner has dropped it."""
+    old, new, other = _root("old"), _root("new"), _root("other")
+    backends, first, second = _backends(_two(tmp_path)), _Rooted("one", old), _Rooted("two", other)
+    backends.signers = (first, second)
+    for roots in ((old,), (old, new), (new, old), (new,)):
+        first.show(*roots)
+        backends.announce()
+        assert first.issuer(_now()).trust_bundle.certificates == (*roots, other)
+        assert second.issuer(_now()).trust_bundle.certificates == (other, *roots)
+    assert x509.load_pem_x509_certificates(backends.roots_pem()) == [new, other]
+
+
+def test_a_lone_backend_hands_out_what_its_ca_has_at_once(tmp_path: Path) -> None:
+    """Nothing of its own earlier bundles is announced to it."""
+    old, new = _root("old"), _root("new")
+    backends, only = _backends(_two(tmp_path)), _Rooted("one", new, old)
+    backends.signers = (only,)
+    backends.announce()
+    only.show(new)
+    assert only.issuer(_now()).trust_bundle.certificates == (new,)
+
+
+def test_roots_of_a_backend_that_is_away_stay_announced(tmp_path: Path) -> None:
+    """Leaves under them are in use, so the others go on handing them out."""
+    one, two = _Rooted("one", _root("a")), _Rooted("two", _root("b"))
+    backends = _backends(_two(tmp_path))
+    backends.signers = (one, two)
+    backends.announce()
+    before = two.issuer(_now()).trust_bundle
+    one.away = True
+    backends.announce()
+    assert two.issuer(_now()).trust_bundle == before
 
 
 def test_problems_of_all_backends_are_told_at_once(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from meshsigner.observe.names import Event
 from meshsigner.signing.intermediate.keys import Asked, K, Prepare
 from meshsigner.signing.intermediate.source import Granted, IntermediateSource
 from meshsigner.signing.intermediate.store import Store
-from meshsigner.signing.issuers import checked_issuer
+from meshsigner.signing.issuers import checked_issuer, tell_issuer
 from meshsigner.signing.making import ca_name
 from meshsigner.spiffe import TrustDomain
 from meshsigner.trust.authority import extension_of
@@ -242,13 +242,7 @@ class IntermediateKeeper(Generic[K]):
     def _take(self, files: K) -> None:
         self._current = files
         self._problem, self._pause_s, self._not_before_s = "", self._first_pause_s, 0.0
-        get_logger().info(
-            Event.BACKEND_ISSUER,
-            backend=self._name,
-            subject=describe(files.issuer.certificate),
-            generation=files.issuer.generation,
-            expires=files.issuer.not_after.isoformat(),
-        )
+        tell_issuer(self._name, files.issuer)
         self._taken(files)
 
     def _failed(self, error: MeshsignerError) -> None:

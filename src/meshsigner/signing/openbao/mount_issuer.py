@@ -23,7 +23,7 @@ from meshsigner.errors import (
 from meshsigner.model import Health, Issuer
 from meshsigner.observe.logs import get_logger
 from meshsigner.observe.names import Event
-from meshsigner.signing.issuers import checked_issuer, with_announced
+from meshsigner.signing.issuers import checked_issuer, tell_issuer, with_announced
 from meshsigner.signing.openbao.client import OpenBaoApi
 from meshsigner.signing.openbao.replies import chain_of, self_signed
 from meshsigner.signing.openbao.settings import PkiSettings
@@ -119,8 +119,10 @@ class MountIssuer:
     def announce(self, roots: Sequence[x509.Certificate]) -> None:
         """Take the roots of all backends behind its own."""
         self._announced = tuple(roots)
-        if self._own is not None:
-            self._issuer = with_announced(self._own, self._announced)
+        if self._own is not None and self._issuer is not None:
+            issuer = with_announced(self._own, self._announced)
+            if issuer.trust_bundle != self._issuer.trust_bundle:
+                self._issuer = issuer
 
     def health(self, now: datetime) -> Health:
         """Say what the last look or call found."""
@@ -222,13 +224,7 @@ class MountIssuer:
                 raise ConfigurationError(*problems)
         self._roots, self._chain, self._own = roots, chain, issuer
         self._issuer = with_announced(issuer, self._announced)
-        get_logger().info(
-            Event.BACKEND_ISSUER,
-            backend=self._name,
-            subject=describe(issuer.certificate),
-            generation=issuer.generation,
-            expires=issuer.not_after.isoformat(),
-        )
+        tell_issuer(self._name, issuer)
 
     def _tell(self, problem: str) -> None:
         if problem != self._problem:
