@@ -12,6 +12,7 @@ from meshsigner.issuance import IssuanceLimits
 from meshsigner.model import KeyAlgorithm, Lifetimes
 from meshsigner.orders import QueueLimits
 from meshsigner.policy import Policy, SignerRule
+from meshsigner.rpc.door import DoorLimits
 from meshsigner.rpc.limits import Limits
 
 
@@ -80,6 +81,7 @@ def issuance_limits_of(section: LimitsSection) -> IssuanceLimits:
 
 def wire_limits_of(section: LimitsSection) -> Limits:
     """Return the bounds of the wire."""
+    wait_s = section.queue_wait.total_seconds()
     return Limits(
         max_connections=section.connections,
         handshake_s=section.handshake.total_seconds(),
@@ -92,4 +94,5 @@ def wire_limits_of(section: LimitsSection) -> Limits:
         hard_header_bytes=section.metadata_hard_bytes,
         connection_idle_s=section.connection_idle.total_seconds(),
         connection_age_s=section.connection_age.total_seconds(),
+        door=DoorLimits(closes_s=wait_s / 2, opens_s=wait_s / 4),
     )
