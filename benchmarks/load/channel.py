@@ -42,11 +42,12 @@ class Dialer:
     Args:
         server: The server.
         number: Number of this process, which picks the addresses.
+        tls: Other settings of TLS than the server's own.
     """
 
-    def __init__(self, server: Server, number: int) -> None:
+    def __init__(self, server: Server, number: int, tls: ssl.SSLContext | None = None) -> None:
         self._server = server
-        self._tls = server.tls_context()
+        self._tls = tls or server.tls_context()
         loopback = server.host.startswith("127.")
         self._sources = loopback_sources(number) if loopback else cycle([""])
 

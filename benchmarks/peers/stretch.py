@@ -14,10 +14,10 @@ from functools import partial
 from typing import Any, Final, Literal
 
 from benchmarks.load.audit import Audit, audit
-from benchmarks.load.calls import Answer, Call, OnAnswer, Outcome, Sender
+from benchmarks.load.calls import Call, Outcome, Sender
+from benchmarks.load.channel import Dialer, FreshConnections
 from benchmarks.load.client import Connection, Server, dial
 from benchmarks.load.driver import run_closed
-from benchmarks.load.headers import UNAVAILABLE
 from benchmarks.load.report import Latency, latency
 from benchmarks.peers.servers import Peer
 from benchmarks.scenarios.processes import CpuTime, cpu_time, family, own_cpu_s
@@ -63,40 +63,6 @@ class Stretch:
     per_s: float
     latency: Latency
     audit: Audit
-
-
-class NewConnections:
-    """Carries every call on a TLS connection of its own, closed after the answer.
-
-    Args:
-        server: Whom to dial.
-    """
-
-    def __init__(self, server: Server) -> None:
-        self._server = server
-        self._tls = unchecked_tls()
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    def send(self, call: Call, on_answer: OnAnswer) -> None:
-        """Dial, send, close; a connection that fails is an answer too."""
-        task = asyncio.get_running_loop().create_task(self._carry(call, on_answer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _carry(self, call: Call, on_answer: OnAnswer) -> None:
-        try:
-            connection = await dial(self._server, self._tls)
-        except (OSError, ssl.SSLError) as error:
-            text = f"dial: {type(error).__name__}"
-            at_ns = time.perf_counter_ns()
-            on_answer(Answer(status=UNAVAILABLE, message=text, body=b"", at_ns=at_ns))
-            return
-
-        def answered(answer: Answer) -> None:
-            connection.close()
-            on_answer(answer)
-
-        connection.send(call, answered)
 
 
 def unchecked_tls() -> ssl.SSLContext:
@@ -179,7 +145,7 @@ async def _senders(
 ) -> tuple[Sequence[Sender], Callable[[], None]]:
     """Return what carries calls that way, and what closes it."""
     if way == "churn":
-        return [NewConnections(server)], lambda: None
+        return [FreshConnections(Dialer(server, 0, unchecked_tls()))], lambda: None
     tls = server.tls_context()
     connections = [await dial(server, tls) for _ in range(number)]
 

@@ -20,13 +20,14 @@ from meshsigner.config.fields import (
     Section,
     TrustDomainName,
     duration_from,
+    spiffe_id_like,
     text_like,
 )
 from meshsigner.config.load import check
 from meshsigner.config.model import AGENT_PREFIX, Settings
 from meshsigner.config.sections import Logging
 from meshsigner.config.source import Source, read_source
-from meshsigner.spiffe import InvalidSpiffeId, SpiffeId, TrustDomain
+from meshsigner.spiffe import SpiffeId, TrustDomain
 
 ISTIO_SOCKET = Path("/var/run/secrets/workload-spiffe-uds/socket")
 ISTIO_TOKEN = Path("/var/run/secrets/tokens/istio-token")
@@ -34,16 +35,6 @@ ISTIO_ROOT = Path("/var/run/secrets/istio/root-cert.pem")
 
 # Set by the agent itself, or by HTTP/2 and gRPC.
 _OWN_HEADERS = {"authorization", "clusterid", "content-type", "host", "te", "user-agent"}
-
-
-def _spiffe_id(value: object) -> SpiffeId:
-    if isinstance(value, SpiffeId):
-        return value
-    try:
-        return SpiffeId.parse(value if isinstance(value, str) else "")
-    except InvalidSpiffeId:
-        msg = "a SPIFFE ID, for example spiffe://cluster.local/ns/bookinfo/sa/productpage"
-        raise ValueError(msg) from None
 
 
 def _headers(value: Mapping[str, str]) -> Mapping[str, str]:
@@ -57,7 +48,11 @@ def _account(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-Identity = Annotated[SpiffeId, BeforeValidator(_spiffe_id), PlainSerializer(str)]
+Identity = Annotated[
+    SpiffeId,
+    BeforeValidator(spiffe_id_like("spiffe://cluster.local/ns/bookinfo/sa/productpage")),
+    PlainSerializer(str),
+]
 Name = Annotated[
     str,
     text_like(

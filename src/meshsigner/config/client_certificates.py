@@ -10,8 +10,8 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator, model_validator
 
 from meshsigner.config.clusters import Namespace
-from meshsigner.config.fields import Address, FilePath, ListenAddress, Section
-from meshsigner.spiffe import InvalidSpiffeId, SpiffeId
+from meshsigner.config.fields import Address, FilePath, ListenAddress, Section, spiffe_id_like
+from meshsigner.spiffe import SpiffeId
 
 
 def _fixed_port(address: Address) -> Address:
@@ -21,18 +21,12 @@ def _fixed_port(address: Address) -> Address:
     return address
 
 
-def _spiffe_id(value: object) -> SpiffeId:
-    if isinstance(value, SpiffeId):
-        return value
-    try:
-        return SpiffeId.parse(value if isinstance(value, str) else "")
-    except InvalidSpiffeId:
-        msg = "a SPIFFE ID, for example spiffe://cluster.local/ns/istio-system/sa/proxy"
-        raise ValueError(msg) from None
-
-
 SideAddress = Annotated[ListenAddress, AfterValidator(_fixed_port)]
-SpiffeIdName = Annotated[SpiffeId, PlainValidator(_spiffe_id), PlainSerializer(str)]
+SpiffeIdName = Annotated[
+    SpiffeId,
+    PlainValidator(spiffe_id_like("spiffe://cluster.local/ns/istio-system/sa/proxy")),
+    PlainSerializer(str),
+]
 
 
 class MutualTls(Section):

@@ -5,6 +5,7 @@ again. What a value is for, and which default it has, is said where it is used.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -21,7 +22,7 @@ from pydantic import (
     PlainValidator,
 )
 
-from meshsigner.spiffe import InvalidSpiffeId, TrustDomain
+from meshsigner.spiffe import InvalidSpiffeId, SpiffeId, TrustDomain
 
 _UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"([0-9]+(ms|s|m|h|d))+")
@@ -156,6 +157,25 @@ def _trust_domain(value: object) -> TrustDomain:
     except InvalidSpiffeId:
         msg = "a trust domain in lower case, for example cluster.local"
         raise ValueError(msg) from None
+
+
+def spiffe_id_like(example: str) -> Callable[[object], SpiffeId]:
+    """Return what reads a SPIFFE ID.
+
+    Args:
+        example: Shown to who wrote something else.
+    """
+
+    def read(value: object) -> SpiffeId:
+        if isinstance(value, SpiffeId):
+            return value
+        try:
+            return SpiffeId.parse(value if isinstance(value, str) else "")
+        except InvalidSpiffeId:
+            msg = f"a SPIFFE ID, for example {example}"
+            raise ValueError(msg) from None
+
+    return read
 
 
 def _path(value: object) -> Path:

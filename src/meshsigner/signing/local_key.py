@@ -7,6 +7,8 @@ Source: RFC 5758 3.2 (ECDSA), RFC 4055 5 (RSA); Go's crypto/x509 chooses the
 same for istiod.
 """
 
+from collections.abc import Callable
+
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
@@ -52,48 +54,31 @@ class P256Key:
         return signature
 
 
-class P384Key:
-    """A P-384 key.
+class OnceKey:
+    """An RSA or P-384 key, which signs once: its signatures are verified, each of them.
 
     Args:
         key: The CA's private key.
+        *scheme: What its `sign` wants beside the message.
     """
 
-    def __init__(self, key: ec.EllipticCurvePrivateKey) -> None:
-        self._key = key
+    def __init__(
+        self, key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey, *scheme: object
+    ) -> None:
+        self._sign: Callable[..., bytes] = key.sign
+        self._scheme = scheme
 
     def sign(self, message: bytes) -> bytes:
-        """Sign with SHA-384.
+        """Sign.
 
         Args:
             message: DER of a TBSCertificate.
 
         Returns:
+            RSA: the signature, as long as the modulus (RFC 8017 8.2.1); P-384:
             DER of an ECDSA-Sig-Value (RFC 3279 2.2.3).
         """
-        return self._key.sign(message, _ECDSA_SHA384)
-
-
-class RsaKey:
-    """An RSA key.
-
-    Args:
-        key: The CA's private key.
-    """
-
-    def __init__(self, key: rsa.RSAPrivateKey) -> None:
-        self._key = key
-
-    def sign(self, message: bytes) -> bytes:
-        """Sign with PKCS #1 v1.5 and SHA-256.
-
-        Args:
-            message: DER of a TBSCertificate.
-
-        Returns:
-            The signature, as long as the modulus (RFC 8017 8.2.1).
-        """
-        return self._key.sign(message, _PKCS1V15, _SHA256)
+        return self._sign(message, *self._scheme)
 
 
 def local_key(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> KeySigner:
@@ -103,5 +88,5 @@ def local_key(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> KeySigner:
         key: RSA, P-256 or P-384; `trust` takes no other.
     """
     if isinstance(key, rsa.RSAPrivateKey):
-        return RsaKey(key)
-    return P384Key(key) if isinstance(key.curve, ec.SECP384R1) else P256Key(key)
+        return OnceKey(key, _PKCS1V15, _SHA256)
+    return OnceKey(key, _ECDSA_SHA384) if isinstance(key.curve, ec.SECP384R1) else P256Key(key)

@@ -49,6 +49,7 @@ class OpenBaoIntermediateKind:
             ConfigurationError: The extra for an HSM is missing.
         """
         from meshsigner.signing.openbao.client import OpenBaoClient  # noqa: PLC0415
+        from meshsigner.signing.openbao.examination import examine_right  # noqa: PLC0415
 
         path = f"{settings.mount}/issuer/{settings.issuer}/sign-intermediate"
         async with OpenBaoClient(settings) as client:
@@ -57,21 +58,10 @@ class OpenBaoIntermediateKind:
             except MeshsignerError as error:
                 return [Finding(good=False, text=f"{settings.address}: {error}")]
         return [
-            _right(found.get(path), path),
+            examine_right(found.get(path), path, "have intermediates signed"),
             *_directory(settings.directory),
             *await _hsm(settings.hsm, surroundings),
         ]
-
-
-def _right(granted: object, path: str) -> Finding:
-    rights = list(map(str, granted)) if isinstance(granted, list) else []
-    if {"update", "root"}.intersection(rights):
-        return Finding(good=True, text=f"{path}: the token may have intermediates signed")
-    return Finding(
-        good=False,
-        text=f"{path}: the token may {', '.join(rights) or 'nothing'} there; expected update; add "
-        f'to its policy: path "{path}" {{ capabilities = ["update"] }}',
-    )
 
 
 def _directory(directory: Path | None) -> Sequence[Finding]:

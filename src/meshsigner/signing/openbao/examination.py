@@ -44,16 +44,23 @@ async def examine_pki(
         return [Finding(good=False, text=f"{settings.address}: {error}")]
     return [
         Finding(good=True, text=f"{settings.address}: logged in by {settings.auth.type}"),
-        _right(rights.get(sign), sign),
+        examine_right(rights.get(sign), sign, "sign"),
         *await _role(client, settings, role),
         *_told(lambda: _issuer(settings, data, now)),
     ]
 
 
-def _right(granted: object, path: str) -> Finding:
+def examine_right(granted: object, path: str, may: str) -> Finding:
+    """Say whether a token may use a path, and what its policy lacks if it may not.
+
+    Args:
+        granted: What `sys/capabilities-self` says of the path.
+        path: Below /v1/.
+        may: What the token may do there if it may, in words.
+    """
     rights = list(map(str, granted)) if isinstance(granted, list) else []
     if {"update", "root"}.intersection(rights):
-        return Finding(good=True, text=f"{path}: the token may sign")
+        return Finding(good=True, text=f"{path}: the token may {may}")
     return Finding(
         good=False,
         text=f"{path}: the token may {', '.join(rights) or 'nothing'} there; expected update; add "
