@@ -54,7 +54,7 @@ format: $(STAMP) ## Let ruff rewrite what it can
 	$(BIN)/ruff format .
 
 test: $(STAMP) ## All tests that need nothing but the project's environment (at most 4 minutes)
-	$(BIN)/python -m tests.conformance.shifts --own
+	$(BIN)/python -m tests.shifts own
 
 servers: $(SERVERS_STAMP) ## Make the separate environment of foreign tools (.servers) from its lock
 
@@ -70,7 +70,7 @@ conformance-build: $(STAMP) ## Build Istio's client, agent and CA, Kubernetes an
 conformance: $(STAMP) ## Tests against foreign code: Istio's client, Kubernetes, openssl, linters, crash and fsync proofs
 	@$(BIN)/python -m tests.conformance.prerequisites
 	@$(MAKE) --no-print-directory servers conformance-build
-	$(BIN)/python -m tests.conformance.shifts
+	$(BIN)/python -m tests.shifts conformance
 
 soak: $(STAMP) ## The proofs of agent and backends under traffic for minutes instead of seconds
 	@$(BIN)/python -m tests.conformance.prerequisites

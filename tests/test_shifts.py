@@ -1,29 +1,28 @@
-"""Both shifts together hold every conformance test once, and their results are summed truly."""
+"""Both shifts together hold every test once, and their results are summed truly."""
 
 from collections import Counter
 
 import pytest
 
-from tests.conformance.shifts import HERE, SECOND, closing, commands, failures
+from tests.shifts import SECOND, closing, commands, failures
 
 
-def test_each_folder_is_in_one_shift() -> None:
+@pytest.mark.parametrize("tests", SECOND)
+def test_each_folder_is_in_one_shift(tests: str) -> None:
     """What the first shift leaves out is what the second has."""
-    first, second = commands(["-q"])
-    left_out = {part.removeprefix("--ignore=") for part in first if part.startswith("--ignore=")}
-    assert left_out == set(second[-len(SECOND) :])
-    assert left_out == {f"tests/conformance/{name}" for name in SECOND}
-    assert "tests/conformance" in first
-    assert all((HERE / name).is_dir() for name in SECOND)
-
-
-def test_own_tests_are_in_one_shift_each() -> None:
-    """Of the project's own tests the second shift has tests/wire, the first all others."""
-    first, second = commands(["--own", "-q"])
-    assert "--ignore=tests/wire" in first
-    assert second[-1] == "tests/wire"
-    assert "--own" not in first + second
+    first, second = commands(tests, ["-q"])
+    left_out = [part.removeprefix("--ignore=") for part in first if part.startswith("--ignore=")]
+    assert left_out == second[-len(SECOND[tests]) :] == list(SECOND[tests])
     assert "-q" in first
+    assert "-q" in second
+
+
+def test_conformance_has_its_own_configuration() -> None:
+    """Plain pytest leaves the folder out, so both shifts name it with its configuration."""
+    first, second = commands("conformance", [])
+    assert first[-1] == "tests/conformance"
+    assert "tests/conformance/pytest.ini" in first
+    assert "tests/conformance/pytest.ini" in second
 
 
 @pytest.mark.parametrize(
