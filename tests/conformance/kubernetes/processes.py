@@ -4,7 +4,6 @@ Only processes that were started here are ended. They die with the test run that
 however that ends, because the kernel sees to it.
 """
 
-import ctypes
 import signal
 import subprocess
 import time
@@ -17,8 +16,9 @@ _FREEZE_S = 10.0
 POLL_S = 0.05
 LOG_TAIL = 3_000  # characters
 
-_PR_SET_PDEATHSIG = 1  # prctl(2)
-_LIBC = ctypes.CDLL(None)
+# A program in between, for a function of Python's would have the tests' process forked, and one
+# that holds gRPC does not survive that each time (GRPC_ENABLE_FORK_SUPPORT).
+_DYING_WITH_ITS_STARTER = ("setpriv", "--pdeathsig", "KILL")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -57,12 +57,11 @@ class Program:
         """
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
-                self.command,
+                [*_DYING_WITH_ITS_STARTER, *self.command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 - one system call, no lock
             )
         deadline = time.monotonic() + timeout_s
         while not is_ready():
@@ -114,7 +113,3 @@ class Program:
     def _send(self, number: signal.Signals) -> None:
         if self._process is not None:
             self._process.send_signal(number)  # does nothing once it was waited for
-
-
-def _die_with_parent() -> None:
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

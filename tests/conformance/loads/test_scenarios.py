@@ -31,8 +31,11 @@ def run(out: Path, *arguments: str) -> list[dict[str, Any]]:
         timeout=SOAK_TIMEOUT_S if "1200" in arguments else TIMEOUT_S,
         check=False,
     )
+    results = [json.loads(file.read_text()) for file in sorted(out.glob("*.json"))]
+    broken = [(r["scenario"], c) for r in results for c in r["checks"] if not c["holds"]]
+    assert broken == []
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
-    return [json.loads(file.read_text()) for file in sorted(out.glob("*.json"))]
+    return results
 
 
 def test_every_scenario_runs_and_its_checks_hold(tmp_path: Path) -> None:
@@ -41,7 +44,6 @@ def test_every_scenario_runs_and_its_checks_hold(tmp_path: Path) -> None:
     assert {result["scenario"] for result in results} == LOADS
     for result in results:
         assert all(stretch["certificates"] for stretch in result["stretches"])
-        assert [check for check in result["checks"] if not check["holds"]] == []
         inventory = [c for c in result["checks"] if c["name"].startswith("inventory")]
         assert len(inventory) == 1
     assert len(list(tmp_path.glob("*.html"))) == len(LOADS)
@@ -53,8 +55,6 @@ def test_nothing_is_lost_or_mixed_up_while_everything_goes_wrong(
     """Worker kills, CA changes and store stalls: every certificate is recorded and its caller's."""
     seconds = "1200" if request.config.getoption("--soak") else "45"
     (result,) = run(tmp_path, "soak", "--seconds", seconds, "--rate", "60")
-    held = {check["name"]: check["holds"] for check in result["checks"]}
-    assert all(held.values()), held
     happened = {event["name"] for stretch in result["stretches"] for event in stretch["events"]}
     assert happened == {"worker killed", "CA changed", "store stalls"}
 
@@ -64,4 +64,3 @@ def test_mixed_requests_of_three_clusters_get_what_is_due(tmp_path: Path) -> Non
     (result,) = run(tmp_path, "mixed", "--requests", "4000")
     figures = {figure["name"]: figure["value"] for figure in result["figures"]}
     assert figures == {"requests": 4000, "certificates": 3600}
-    assert all(check["holds"] for check in result["checks"])
