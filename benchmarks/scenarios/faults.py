@@ -7,7 +7,7 @@ import time
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from benchmarks.scenarios.processes import command_line, family
+from benchmarks.scenarios.processes import command_line, family, started
 from benchmarks.scenarios.subject import Running
 
 _WORKER = "meshsigner.workers.worker"
@@ -18,7 +18,7 @@ def workers(running: Running) -> list[int]:
     """Return the processes of a server's workers, the eldest first."""
     if running.pid is None:
         return []
-    return sorted(pid for pid in family(running.pid) if _is_worker(pid))
+    return sorted((pid for pid in family(running.pid) if _is_worker(pid)), key=started)
 
 
 def kill_youngest_worker(running: Running) -> None:

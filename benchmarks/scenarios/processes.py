@@ -129,6 +129,11 @@ def command_line(pid: int) -> list[str]:
     return (_PROC / str(pid) / "cmdline").read_bytes().decode(errors="replace").split("\0")
 
 
+def started(pid: int) -> int:
+    """Return when a process was started, in ticks since the machine was; ids come round again."""
+    return int(_stat_fields(_PROC / str(pid) / "stat")[19])
+
+
 def on_core(core: int) -> AbstractContextManager[None]:
     """Keep this thread, and every process it starts meanwhile, on one core."""
     return on_cores([core])
