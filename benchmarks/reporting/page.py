@@ -64,8 +64,9 @@ def _origin(run: tuple[str, Mapping[str, Any]]) -> str:
         f"{label}: {data.get('when', '')}, commit {data.get('commit', 'unknown')}. "
         f"Server {server.get('name', '')}, {workers}; {driver['processes']} drivers on CPUs "
         f"{driver['cores']}, {driver['csr']} CSRs, {driver['ca']} CA. {machine['cpu']}, "
-        f"{machine['cores']} CPUs, Linux {machine['kernel']}, Python {machine['python']}, "
-        f"{versions}; load average {machine['load_average'][0]:.1f} at the end."
+        f"{machine['cores']} CPUs, Linux {machine['kernel']}, Python {machine['python']} "
+        f"(pace {machine.get('python_pace_us', 0):.0f} us), {versions}; "
+        f"load average {machine['load_average'][0]:.1f} at the end."
     )
     return f'<p class="note">{escape(text)}</p>'
 

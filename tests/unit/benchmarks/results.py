@@ -106,6 +106,7 @@ def run(server: str = "meshsigner", cpu_us: float = 751.5) -> dict[str, Any]:
             "cores": 2,
             "kernel": "6.1",
             "python": "3.11",
+            "python_pace_us": 1234.0,
             "driver_openssl": "OpenSSL",
             "packages": {"grpcio": "1.85.1"},
             "load_average": [0.5, 0.5, 0.5],

@@ -3,12 +3,14 @@
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
 
+from benchmarks.load.report import python_pace_us
 from benchmarks.scenarios.costs import Costs
 from benchmarks.scenarios.overload import back_to_normal_s
 from benchmarks.scenarios.scrape import Scrape
@@ -123,3 +125,10 @@ def test_normal_is_a_second_without_refusals_and_waits(
 ) -> None:
     """Recovery ends where a whole second follows in which nobody is refused or waits long."""
     assert back_to_normal_s(Timeline(slots), ends_s=1.0) == expected_s  # type: ignore[arg-type]
+
+
+def test_pace_of_this_python_is_told() -> None:
+    """It is CPU time that was really used: never more than passed while five tries were made."""
+    begun_ns = time.perf_counter_ns()
+    pace_us = python_pace_us()
+    assert 0 < 5 * pace_us <= (time.perf_counter_ns() - begun_ns) / 1e3

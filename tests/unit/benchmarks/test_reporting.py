@@ -27,6 +27,7 @@ def test_page_says_what_the_results_say(page: str) -> None:
     text = unescape(re.sub(r"<[^>]+>", " ", page))
     for said in (
         *("B: churn", "abc1234", "2 workers on CPUs [0, 1]", "A CPU", "grpcio 1.85.1"),
+        "Python 3.11 (pace 1234 us)",
         *("751.5 us", "at most 800 us", "met", "70 ms", "missed", "40 received, 40 recorded"),
         *("closed loop", "9.125", "0.0123", "OK 40, UNAVAILABLE 4", "try <again> (4)"),
         *("worker 0", "600", "151", "trust_domain", "nobody is <harmed>", "one was"),
