@@ -87,10 +87,14 @@ def steer_freely(port: int) -> None:
 def listeners(port: int) -> Sequence[socket.socket]:
     """Return copies of the sockets on which this process listens; the caller closes them.
 
+    `socket.dup` is no way to have them: it makes the copy block, and with it gRPC's own, for
+    that is a property of both; then gRPC's thread would be stuck in accept.
+
     Args:
         port: The local port.
     """
-    return [one.dup() for one in _own_sockets(port) if _listens(one)]
+    found = [os.dup(one.fileno()) for one in _own_sockets(port) if _listens(one)]
+    return [socket.socket(fileno=descriptor) for descriptor in found]
 
 
 def _own_sockets(place: Place) -> Iterator[socket.socket]:

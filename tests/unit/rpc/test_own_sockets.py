@@ -1,11 +1,18 @@
 """This process's sockets on its port: steered, shut to newcomers, closed."""
 
+import os
 import socket
 from collections.abc import Iterator
 
 import pytest
 
-from meshsigner.rpc.own_sockets import close_connections, steer, steer_freely, stop_listening
+from meshsigner.rpc.own_sockets import (
+    close_connections,
+    listeners,
+    steer,
+    steer_freely,
+    stop_listening,
+)
 
 CONNECTIONS = 60
 
@@ -128,3 +135,14 @@ def test_sockets_of_other_ports_are_left_alone() -> None:
         client.sendall(b"untouched")
         assert server.recv(32) == b"untouched"
         server.close()
+
+
+def test_a_copy_leaves_the_listener_as_it_is(group: list[socket.socket]) -> None:
+    """Whoever accepts on the first is not made to wait there: to block is a property of both."""
+    copies = listeners(group[0].getsockname()[1])
+    assert len(copies) == len(group)
+    for one in (*copies, *group):
+        assert not os.get_blocking(one.fileno())
+        assert not os.get_inheritable(one.fileno())
+    for copy in copies:
+        copy.close()
