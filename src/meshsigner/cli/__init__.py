@@ -10,9 +10,11 @@ import sys
 
 import typer
 
-# gRPC's own lines are no JSON, and come for each failed handshake. It reads this when it is
-# imported, which the commands do.
+# gRPC reads these when it is imported, which the commands do. Its own lines are no JSON, and come
+# for each failed handshake. Connections are read by the thread that waits for gRPC's events, not
+# by a pool of threads that hand them to each other (docs/adr/0043).
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_listener")
 
 from meshsigner.cli import (
     agent,

@@ -113,3 +113,21 @@ def test_version_names_what_security_rests_on(run: Run) -> None:
     text = run("version").output
     assert "cryptography" in text
     assert "grpcio" in text
+
+
+@pytest.mark.parametrize(("environment", "known"), [({}, True), ({"GRPC_EXPERIMENTS": "x"}, False)])
+def test_grpc_still_knows_what_it_is_told(environment: dict[str, str], *, known: bool) -> None:
+    """A grpcio that has dropped the switch is noticed here; whoever sets another has that one."""
+    serve = (
+        "import meshsigner.cli, grpc; from concurrent.futures import ThreadPoolExecutor as Pool; "
+        "server = grpc.server(Pool(1)); server.start(); server.stop(None).wait()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", serve],
+        env={"PATH": os.environ["PATH"], "GRPC_VERBOSITY": "ERROR", **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert ("Unknown experiment" not in done.stderr) == known
