@@ -3,8 +3,9 @@
 Decides when a turn starts and how large it is; what happens in it is its
 owner's. A turn starts once several rounds of the event loop in a row have
 brought nothing new: a lone request waits for about 0.04 ms, and under load a
-turn takes all that the kernel and gRPC have ready. There is nothing to tune for
-a rate. While what comes behind a turn is busy anyway (a commit is under way),
+turn takes all that the kernel and gRPC have ready. Between those rounds the core
+is offered to gRPC's own thread, which may wait for it with more of them. There is
+nothing to tune for a rate. While what comes behind a turn is busy anyway (a commit is under way),
 a small turn is held back until that is free: its members lose nothing, and one
 larger turn costs less than two.
 
@@ -12,6 +13,7 @@ Source: docs/adr/0002 (turns), with the figures.
 """
 
 import asyncio
+import os
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -121,6 +123,8 @@ class Gather(Generic[Member]):
         """Count quiet rounds; start the turn after enough of them, or hold it back."""
         loop = asyncio.get_running_loop()
         quiet = quiet + 1 if self._arrivals == arrivals_seen else 0
+        if quiet == self._limits.quiet_rounds // 2:
+            os.sched_yield()
         full = len(self._waiting) >= self._limits.turn_members
         if quiet < self._limits.quiet_rounds and not full:
             loop.call_soon(self._look, quiet, self._arrivals)

@@ -1,6 +1,7 @@
 """Gather: when a turn starts, how large it is, and what a bug in it does."""
 
 import asyncio
+import os
 
 import pytest
 
@@ -52,6 +53,23 @@ async def test_a_lone_member_waits_for_quiet_rounds_only() -> None:
     assert turns.turns == []
     await _rounds(4)
     assert turns.turns == [[1]]
+
+
+async def test_the_core_is_offered_before_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another thread has ready, when it gets the core, comes into the same turn."""
+    turns = _Turns(quiet_rounds=8)
+    ready = [2, 3]
+
+    def other_thread() -> None:
+        if ready:
+            turns.gather.add(ready.pop(0), 1)
+
+    monkeypatch.setattr(os, "sched_yield", other_thread)
+    turns.gather.add(1, 1)
+    await _rounds(11)
+    assert turns.turns == []
+    await _rounds(20)
+    assert turns.turns == [[1, 2, 3]]
 
 
 async def test_a_full_turn_does_not_wait_and_leaves_the_rest_for_the_next() -> None:
