@@ -62,7 +62,7 @@ async def test_the_core_is_offered_before_a_turn(monkeypatch: pytest.MonkeyPatch
 
     def other_thread() -> None:
         if ready:
-            turns.gather.add(ready.pop(0), 1)
+            asyncio.get_running_loop().call_soon(turns.gather.add, ready.pop(0), 1)
 
     monkeypatch.setattr(os, "sched_yield", other_thread)
     turns.gather.add(1, 1)
