@@ -24,13 +24,16 @@ def run(lab: Lab) -> None:
     """Measure."""
     settings = lab.settings
     connections = settings.connections or _CONNECTIONS
-    allow_open_files(2 * connections + _SPARE_FILES)
+    seconds, rate = settings.seconds or _SECONDS, settings.rate or _CHURN_PER_S
+    allow_open_files(connections + _SPARE_FILES)
     limits = {"connection_idle": _KEPT, "connection_age": _KEPT, "connections": 2 * connections}
     with lab.server(limits=limits):
         lab.warm_up()
-        pace = Arrivals(steps=((settings.rate or _CHURN_PER_S, settings.seconds or _SECONDS),))
+        pace = Arrivals(steps=((rate, seconds),))
+        before = Arrivals(steps=((rate, min(seconds, _SECONDS)),))
         calls = lab.calls("herd", pace.count)
-        alone = lab.measure("churn alone", [lab.load("pods", calls, pace)])
+        first = calls.part(0, before.count)
+        alone = lab.measure("churn alone", [lab.load("pods", first, before)])
         before_mib = lab.memory_mib()
         herd = lab.load("herd", calls.part(0, 0), Herd(connections=connections))
         beside = lab.measure("beside the herd", [lab.load("pods", calls, pace), herd])
