@@ -4,10 +4,10 @@ Decides when a turn starts and how large it is; what happens in it is its
 owner's. A turn starts once several rounds of the event loop in a row have
 brought nothing new: a lone request waits for about 0.04 ms, and under load a
 turn takes all that the kernel and gRPC have ready. Between those rounds the core
-is offered to gRPC's own thread, which may wait for it with more of them. There is
-nothing to tune for a rate. While what comes behind a turn is busy anyway (a commit is under way),
-a small turn is held back until that is free: its members lose nothing, and one
-larger turn costs less than two.
+is offered to gRPC's own thread, which may wait for it with more of them. There
+is nothing to tune for a rate. While what comes behind a turn is busy anyway (a
+commit is under way), a small turn is held back until that is free: its members
+lose nothing, and one larger turn costs less than two.
 
 Source: docs/adr/0002 (turns), with the figures.
 """
